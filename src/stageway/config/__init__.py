@@ -1,0 +1,1 @@
+"""Configuration becomes types at the door: ``stageway.yml`` and the environment, read into ``specs``."""

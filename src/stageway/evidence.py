@@ -1,0 +1,72 @@
+"""Content-addressed facts about a release: what gates judge.
+
+Kinds and the keys that gates may rely on:
+
+``metrics``   {name: float} as registered with the version
+``contract``  Contract.to_json()
+``profile``   Profile.model_dump()
+``smoke``     SmokeResult.model_dump(); one per stage
+``approval``  {"decisions": [{stage, decision, by, at, attested, note}]}
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stageway.facts import Fact, digest
+
+
+class Evidence(Fact):
+    """One kind of knowledge about one release (``None`` before it is packaged); *stage* where it was gathered in one."""
+
+    kind: str
+    facts: dict[str, Any]
+    release: str | None = None
+    stage: str | None = None
+
+    @property
+    def digest(self) -> str:
+        return digest(self.model_dump(mode="json"))
+
+
+class Profile(Fact):
+    """What the service needs, measured on this machine within a budget. Times in ms, memory in MiB, CPU in cores."""
+
+    service_ms_p50: float
+    service_ms_p95: float
+    throughput_rps: float
+    memory_peak_mib: float
+    memory_idle_mib: float
+    start_seconds: float
+    requests: int
+    errors: int
+    cpu_per_request_ms: float
+    recommended_cpu: float
+    recommended_memory_mib: int
+    budget_seconds: float
+    machine: str = ""
+
+
+class SmokeCheck(Fact):
+    """One sample (or built-in check) and what came of it; *problem* is a sentence, empty when it passed."""
+
+    name: str
+    passed: bool
+    problem: str = ""
+    latency_ms: float | None = None
+
+
+class SmokeResult(Fact):
+    """What a smoke test saw of one stage's endpoint."""
+
+    endpoint: str
+    passed: bool
+    checks: tuple[SmokeCheck, ...]
+    latency_ms_p50: float | None = None
+    latency_ms_p95: float | None = None
+    requests: int = 0
+    errors: int = 0
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return tuple(f"{check.name}: {check.problem}" for check in self.checks if not check.passed)

@@ -1,0 +1,199 @@
+"""What users write in ``stageway.yml``, as types. ``config`` reads the file into these; no dict travels below it.
+
+Keys are written with hyphens. Units: durations like ``100ms``, ``10s``, ``5m``, ``24h``, ``7d``; memory like ``512MiB``
+or ``1GiB``; shares like ``2%``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from stageway.errors import ConfigError
+from stageway.release import check_model_name
+
+_DURATION = re.compile(r"^(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|h|d)$")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_MEMORY = re.compile(r"^(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>KiB|MiB|GiB|KB|MB|GB|K|M|G|Ki|Mi|Gi)$")
+_MIB = {"K": 2**-10, "Ki": 2**-10, "KiB": 2**-10, "KB": 1e3 / 2**20, "M": 1.0, "Mi": 1.0, "MiB": 1.0, "MB": 1e6 / 2**20}
+_MIB |= {"G": 1024.0, "Gi": 1024.0, "GiB": 1024.0, "GB": 1e9 / 2**20}
+_SHARE = re.compile(r"^(?P<number>\d+(?:\.\d+)?)\s*%$")
+
+
+def seconds(value: Any) -> float:
+    """Read a duration such as ``100ms`` into seconds. A bare number has no unit and is refused."""
+    match = _DURATION.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{value!r} is not a duration; write 100ms, 10s, 5m, 24h or 7d")
+    return float(match["number"]) * _SECONDS[match["unit"]]
+
+
+def mebibytes(value: Any) -> float:
+    """Read an amount of memory such as ``512MiB`` into MiB."""
+    match = _MEMORY.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{value!r} is not an amount of memory; write 512MiB or 1GiB")
+    return float(match["number"]) * _MIB[match["unit"]]
+
+
+def share(value: Any) -> float:
+    """Read ``2%`` (or the bare fraction ``0.02``) into a fraction."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    match = _SHARE.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{value!r} is not a share; write 2% or 0.02")
+    return float(match["number"]) / 100
+
+
+def _read_once(parse: Any) -> Any:
+    """Let a value that was parsed before (a pipeline's stored definition) pass through unchanged."""
+    return lambda value: value if type(value) is float else parse(value)
+
+
+Duration = Annotated[
+    float, BeforeValidator(_read_once(seconds)), WithJsonSchema({"type": "string", "pattern": _DURATION.pattern})
+]
+Memory = Annotated[
+    float, BeforeValidator(_read_once(mebibytes)), WithJsonSchema({"type": "string", "pattern": _MEMORY.pattern})
+]
+Share = Annotated[
+    float,
+    BeforeValidator(share),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": _SHARE.pattern}]}),
+]
+
+
+class Spec(BaseModel):
+    """A part of the file: frozen, hyphenated keys, unknown keys refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, alias_generator=lambda name: name.replace("_", "-")
+    )
+
+
+class ServeSpec(Spec):
+    """How the model is served (v1: inference configuration)."""
+
+    entry_script: str | None = Field(None, description="Python file with init() and run(); none: the framework serves")
+    source_directory: str | None = Field(None, description="folder shipped whole; entry-script is relative to it")
+    dependencies: str | None = Field(None, description="requirements file of what serving needs")
+    lock: str = Field("stageway.lock", description="resolved dependencies, committed")
+    samples: str | None = Field(None, description="folder of requests and, beside them, expected replies")
+    python: str | None = Field(None, description="Python version of the service, such as 3.11; default: this one's")
+    environment_variables: dict[str, str] = Field({}, description="set in the service; never secrets")
+
+
+class ResourcesSpec(Spec):
+    """What a stage gives to one replica."""
+
+    cpu: float = Field(gt=0, description="cores")
+    memory: Memory
+
+
+class SmokeTestSpec(Spec):
+    """Limits of the smoke test; absent limits are not checked."""
+
+    p95: Duration | None = None
+    errors: int = Field(0, ge=0)
+    requests: int = Field(20, ge=1, le=10_000, description="requests that are timed")
+    tolerance: Share = Field(1e-6, description="relative difference between a reply's numbers and the expected ones")
+
+
+class GateSpec(Spec):
+    """One line of a stage's ``gates``: ``{name: options}``. *options* are what the gate's own Options made of it."""
+
+    name: str
+    options: Any = None
+
+
+class TriggerSpec(Spec):
+    """One line of ``triggers``: ``{name: options}``."""
+
+    name: str
+    options: Any = None
+
+
+class RolloutSpec(Spec):
+    """How traffic moves to a new release; the default moves it at once when the new one is ready."""
+
+    canary: tuple[Share, ...] = ()
+    bake: Duration = 0.0
+
+
+class StageSpec(Spec):
+    """A named step on the way: a target, a deployment config, gates."""
+
+    target: str = "local"
+    port: int | None = Field(None, ge=1, le=65535, description="stable port; default: a free one, kept")
+    resources: Literal["auto"] | ResourcesSpec = "auto"
+    workers: int = Field(1, ge=1, le=64, description="server processes of one replica")
+    smoke_test: SmokeTestSpec = SmokeTestSpec()
+    gates: tuple[GateSpec, ...] = ()
+    rollout: RolloutSpec = RolloutSpec()
+    ready_timeout: Duration = Field(60.0, description="how long a release may take until it answers")
+    drain_timeout: Duration = Field(30.0, description="how long a replaced release may finish its requests")
+
+
+class WorkspaceSpec(Spec):
+    """Where registry and state are; the environment overrides each (MLFLOW_TRACKING_URI, STAGEWAY_DATABASE_URL)."""
+
+    name: str | None = Field(None, description="identity in a shared database; required with one")
+    registry: str | None = Field(None, description="MLflow tracking URI; default: SQLite in .stageway/")
+    database: str | None = Field(None, description="SQLAlchemy URL of the state; default: SQLite in .stageway/")
+
+
+class ProfileSpec(Spec):
+    """How long a version may be measured before it is packaged."""
+
+    budget: Duration = 60.0
+
+
+class PipelineSpec(Spec):
+    """``stageway.yml``: triggers, how to serve, stages."""
+
+    model: str | None = None
+    models: tuple[str, ...] = ()
+    workspace: WorkspaceSpec = WorkspaceSpec()
+    triggers: tuple[TriggerSpec, ...] = (TriggerSpec(name="model-version"),)
+    serve: ServeSpec = ServeSpec()
+    profile: ProfileSpec = ProfileSpec()
+    stages: dict[str, StageSpec]
+
+    @model_validator(mode="after")
+    def _names(self) -> PipelineSpec:
+        if (self.model is None) == (not self.models):
+            raise ValueError("model: write one of model: NAME or models: [NAME, …]")
+        for name in self.model_names:
+            try:
+                check_model_name(name, "model")
+            except ConfigError as error:
+                raise ValueError(error.message) from error
+        if not self.stages:
+            raise ValueError("stages: at least one stage is needed")
+        for name in self.stages:
+            if not re.fullmatch(r"[a-z][a-z0-9-]{0,19}", name):
+                raise ValueError(f"stages: a stage cannot be called {name!r}; use a-z, 0-9 and '-' (at most 20)")
+        return self
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        return (self.model,) if self.model is not None else self.models
+
+    @property
+    def name(self) -> str:
+        """The pipeline's name in ledger and runs: the models it serves."""
+        return "+".join(self.model_names)
+
+    def before(self, stage: str) -> str | None:
+        """Return the stage before *stage* on the way, or ``None`` for the first."""
+        names = list(self.stages)
+        at = names.index(stage)
+        return names[at - 1] if at else None
+
+    def after(self, stage: str) -> str | None:
+        names = list(self.stages)
+        at = names.index(stage)
+        return names[at + 1] if at + 1 < len(names) else None
