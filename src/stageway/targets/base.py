@@ -105,3 +105,6 @@ class Target(Protocol):
 
     def delete(self, service: str) -> None:
         """Stop and remove the service; one that does not exist is no error."""
+
+    def down(self) -> list[str]:
+        """Stop what this workspace runs at this place and name the services; nothing to do for a ``remote`` place."""

@@ -6,11 +6,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
 
-from stageway import plugins, samples
+from stageway import plugins, samples, store
 from stageway.config.workspace import Workspace
 from stageway.dossier import Dossier
+from stageway.errors import ConfigError
 from stageway.registries.base import Registry
+from stageway.release import slug
 from stageway.samples import Sample
+from stageway.targets.base import Target
 
 
 def open_registry(workspace: Workspace) -> Registry:
@@ -29,3 +32,29 @@ def samples_for(dossier: Dossier, workspace: Workspace, registry: Registry) -> t
     if workspace.spec.serve.samples is not None:
         return samples.read(workspace.root / workspace.spec.serve.samples)
     return ()
+
+
+def open_target(workspace: Workspace, stage: str) -> Target:
+    """Return the target of *stage*. Raises ``ConfigError`` for a stage that the file does not have."""
+    spec = workspace.spec.stages.get(stage)
+    if spec is None:
+        raise ConfigError(f"no stage is called {stage!r}; stageway.yml has: {', '.join(workspace.spec.stages)}")
+    return cast(Target, plugins.load("target", spec.target)(workspace))
+
+
+def service_name(workspace: Workspace, stage: str) -> str:
+    """Return the name of the pipeline's service in *stage*, the same on every target."""
+    return slug(f"{workspace.spec.name}-{stage}")
+
+
+def known(workspace: Workspace, reference: str) -> Dossier:
+    """Return what registry and store know of a version: its facts, and its newest release with the evidence."""
+    model = open_registry(workspace).get(reference)
+    dossier = Dossier(pipeline=workspace.spec.name, model=model)
+    with store.open(workspace) as opened:
+        release = next((one for one in opened.releases.all() if one.model == model.id), None)
+        if release is None:
+            return dossier
+        evidence = opened.evidence.of(release.id)
+    contract = evidence["contract"].facts if "contract" in evidence else None
+    return dossier.having(release=release, contract=contract).with_evidence(*evidence.values())

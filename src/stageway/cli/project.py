@@ -1,0 +1,136 @@
+"""Commands that start and check a project: init, demo, doctor, schema, lock, exec."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stageway.cli.common import JsonOption, WorkspaceOption, open_workspace, print_json, print_table, single
+
+
+def _init(
+    name: Annotated[str, typer.Argument(help="Name of the project and of its model.")],
+    folder: Annotated[Path | None, typer.Option(help="Where to put it; default: ./NAME.", show_default=False)] = None,
+    template: Annotated[str, typer.Option(help="Which template to render.")] = "sklearn",
+    as_json: JsonOption = False,
+) -> None:
+    """Start a project from a template: training, entry script, pipeline, samples, tests and CI files."""
+    from stageway import scaffold
+
+    made = scaffold.init(name, folder or Path(name), template=template)
+    if as_json:
+        print_json({"folder": str(made), "template": template})
+    else:
+        typer.echo(f"{made} is ready; `cd {made}` and read its README.md")
+
+
+def _demo(
+    folder: Annotated[Path, typer.Option(help="Folder of the demo's own project.")] = Path("stageway-demo"),
+) -> None:
+    """Train four versions of a model and watch the pipeline take, replace, stop and refuse them. Nothing is simulated.
+
+    The services go on running until `stageway down --workspace FOLDER`.
+    """
+    from stageway import demo
+
+    demo.run(folder, on_terminal=sys.stdout.isatty())
+
+
+def _doctor(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Say what this machine can do (Docker, Kubernetes, registry, disk, versions), and what would supply the rest."""
+    from stageway.doctor import examine
+    from stageway.errors import ConfigError
+
+    try:
+        opened = open_workspace(workspace)
+    except ConfigError:
+        if workspace is not None:
+            raise
+        opened = None  # outside a project the machine itself can still be examined
+    findings = examine(opened)
+    if as_json:
+        print_json(findings)
+        return
+    print_table(
+        ["", "what", "says"],
+        [
+            [
+                "ok" if one.ok else "--",
+                one.name,
+                one.says + (f"; {one.supplies}" if one.supplies and not one.ok else ""),
+            ]
+            for one in findings
+        ],
+    )
+
+
+schema_app = typer.Typer(no_args_is_help=True, help="Print the JSON Schema of stageway.yml, or check a file.")
+
+
+@schema_app.command("print")
+def _schema_print() -> None:
+    """Print the JSON Schema of stageway.yml, with the installed plug-ins' options."""
+    from stageway.config.schema import json_schema
+
+    print_json(json_schema())
+
+
+@schema_app.command("check")
+def _schema_check(file: Annotated[Path, typer.Argument(help="The file to check.")] = Path("stageway.yml")) -> None:
+    """Check a stageway.yml: every mistake with line and column."""
+    from stageway.config.schema import check
+
+    check(file)
+    typer.echo(f"{file}: ok")
+
+
+def _lock(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Resolve what serving needs into stageway.lock; commit it. Serving's own packages are resolved together with yours."""
+    from stageway.images import lock as locks
+
+    opened = open_workspace(workspace)
+    path = locks.resolve(opened)
+    if as_json:
+        print_json({"lock": str(path)})
+    else:
+        typer.echo(f"{path} is current")
+
+
+def _exec(context: typer.Context, workspace: WorkspaceOption = None) -> None:
+    """Run a command with exactly the packages that serving uses, so that training and serving agree.
+
+    Example: stageway exec -- python train.py
+    """
+    from stageway import images
+    from stageway.errors import ConfigError
+
+    command = list(context.args)
+    if not command:
+        raise ConfigError("stageway exec: nothing to run; write `stageway exec -- python train.py`")
+    opened = open_workspace(workspace)
+    place = images.environment(opened)
+    if command[0] in ("python", "python3"):
+        command[0] = place.argv[0]
+    environ = {**os.environ, **place.env}
+    environ.pop("VIRTUAL_ENV", None)
+    sys.stdout.flush()
+    try:
+        os.execvpe(command[0], command, environ)  # noqa: S606 - the user's own command line
+    except OSError as error:
+        raise ConfigError(f"stageway exec: {command[0]!r} cannot be run: {error.strerror}") from error
+
+
+init = single("init", _init, epilog="Example: [bold]stageway init my-model[/bold]")
+demo = single("demo", _demo, epilog="Example: [bold]stageway demo --folder /tmp/demo[/bold]")
+doctor = single("doctor", _doctor, epilog="Example: [bold]stageway doctor --json[/bold]")
+schema = schema_app
+lock = single("lock", _lock, epilog="Example: [bold]stageway lock && git add stageway.lock[/bold]")
+exec_ = single(
+    "exec",
+    _exec,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["-h", "--help"]},
+)

@@ -1,0 +1,185 @@
+"""Every task as a command, made from its signature: the same inputs as its GitHub action and Azure step.
+
+A task alone reads the dossier that the task before left, or starts from a version; it writes the grown dossier back.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stageway.cli.common import JsonOption, WorkspaceOption, open_workspace, print_json, single
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stageway.config.workspace import Workspace
+    from stageway.dossier import Dossier
+
+EXAMPLES = {
+    "register": "stageway register outputs/model --metrics outputs/metrics.json --samples outputs/samples",
+    "profile": "stageway profile diabetes:2 --budget 10s",
+    "package": "stageway package diabetes:2 --dossier dossier.json",
+    "deploy": "stageway deploy --dossier dossier.json --stage dev",
+    "smoke-test": "stageway smoke-test --dossier dossier.json --stage dev",
+    "promote": "stageway promote --dossier dossier.json --to prod",
+    "rollback": "stageway rollback --stage prod",
+}
+
+FROM_NOTHING = ("register", "rollback")
+"""Tasks that need no dossier to start from."""
+
+DossierOption = Annotated[
+    Path | None, typer.Option("--dossier", help="The JSON file that travels between tasks: read, grown, written back.")
+]
+VersionArgument = Annotated[
+    str | None, typer.Argument(help="NAME, NAME:VERSION or NAME@ALIAS to start from, when there is no dossier yet.")
+]
+
+
+def command(name: str) -> typer.Typer:
+    """Return the command of the task *name*."""
+    from stageway import plugins
+
+    task = plugins.load("task", name)
+    inputs = {
+        parameter.name: parameter
+        for parameter in inspect.signature(task).parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    return single(name, _wrapper(name, task, inputs), epilog=_epilog(name))
+
+
+def _epilog(name: str) -> str | None:
+    return f"Example: [bold]{EXAMPLES[name]}[/bold]" if name in EXAMPLES else None
+
+
+def _wrapper(name: str, task: Callable[..., Dossier], inputs: dict[str, inspect.Parameter]) -> Any:
+    hints = typing.get_type_hints(task, include_extras=True)
+
+    def run(**given: Any) -> None:
+        workspace = open_workspace(given.pop("workspace"))
+        as_json, path, version = given.pop("as_json"), given.pop("dossier"), given.pop("version", None)
+        dossier = task(_start(name, workspace, path, version), workspace, **given)
+        if path is not None:
+            dossier.write(path)
+        _remember(workspace, dossier)
+        _outputs(dossier, path)
+        if as_json:
+            print_json(dossier)
+        else:
+            typer.echo(_sentence(name, dossier, given))
+
+    parameters = [
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=parameter.default, annotation=note)
+        for key, parameter in inputs.items()
+        for note in [_annotation(name, key, hints[key], parameter)]
+    ]
+    if name not in FROM_NOTHING:
+        parameters.insert(0, _parameter("version", VersionArgument, None))
+    parameters += [
+        _parameter("dossier", DossierOption, None),
+        _parameter("workspace", WorkspaceOption, None),
+        _parameter("as_json", JsonOption, False),
+    ]
+    run.__doc__ = inspect.getdoc(task)
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _annotation(task: str, name: str, hint: Any, parameter: inspect.Parameter) -> Any:
+    """Turn ``Annotated[str, "help"]`` into what typer reads: an option, or the path of ``register`` as argument."""
+    help_text = ""
+    if typing.get_origin(hint) is Annotated:
+        hint, *extras = typing.get_args(hint)
+        help_text = next((extra for extra in extras if isinstance(extra, str)), "")
+    if (task, name) == ("register", "path"):
+        return Annotated[hint, typer.Argument(help=help_text, show_default=False)]
+    flag = "--" + name.rstrip("_").replace("_", "-")
+    if _is_bool(hint):
+        return Annotated[hint, typer.Option(flag, help=help_text)]
+    return Annotated[hint, typer.Option(flag, help=help_text, show_default=parameter.default is not None)]
+
+
+def _is_bool(hint: Any) -> bool:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return bool in typing.get_args(hint)
+    return hint is bool
+
+
+def _start(name: str, workspace: Workspace, path: Path | None, version: str | None) -> Dossier:
+    from stageway.dossier import Dossier
+    from stageway.errors import ConfigError
+
+    if path is not None and (path.exists() or (version is None and name not in FROM_NOTHING)):
+        dossier = Dossier.read(path)
+        if version is None or dossier.model is None or version == dossier.model.label:
+            return dossier
+        raise ConfigError(f"{path}: is about {dossier.model.label}, not {version}; name another file")
+    if version is not None:
+        from stageway.tasks.base import known
+
+        return known(workspace, version)
+    if name in FROM_NOTHING:
+        return Dossier(pipeline=workspace.spec.name)
+    raise ConfigError(f"stageway {name}: nothing to start from; give NAME:VERSION or --dossier FILE")
+
+
+def _remember(workspace: Workspace, dossier: Dossier) -> None:
+    """Keep a release and its evidence in the store, so that the next task may start from the version alone."""
+    if dossier.release is None:
+        return
+    from stageway import store
+
+    with store.open(workspace) as opened:
+        opened.releases.put(dossier.release)
+        opened.evidence.put(*(one for one in dossier.evidence if one.release == dossier.release.id))
+
+
+def _outputs(dossier: Dossier, path: Path | None) -> None:
+    """Set the step outputs of the CI system around us, if there is one."""
+    from stageway.ci.outputs import emit
+
+    outputs: dict[str, str] = {}
+    if dossier.model is not None:
+        outputs |= {"model": dossier.model.id.name, "version": dossier.model.id.version}
+    if dossier.release is not None:
+        outputs["release"] = dossier.release.id
+    if dossier.deployments:
+        outputs |= {"stage": dossier.deployments[-1].stage, "endpoint": dossier.deployments[-1].endpoint}
+    if path is not None:
+        outputs["dossier"] = str(path)
+    emit(outputs)
+
+
+def _sentence(name: str, dossier: Dossier, given: dict[str, Any]) -> str:
+    """Say in one line what the task left."""
+    label = dossier.model.label if dossier.model is not None else "nothing"
+    stage = given.get("stage") or given.get("to")
+    if stage is not None:
+        for one in dossier.deployments:
+            if one.stage == stage:
+                done = "is proven in" if name == "smoke-test" else "answers in"
+                return f"{label} ({one.release}) {done} {stage}: {one.endpoint}"
+    if name == "profile" and dossier.profile is not None:
+        found = dossier.profile
+        return (
+            f"{label}: p50 {found.service_ms_p50:.2f} ms, p95 {found.service_ms_p95:.2f} ms, "
+            f"{found.throughput_rps:.0f} requests/s, peak {found.memory_peak_mib:.0f} MiB; "
+            f"take cpu {found.recommended_cpu:g}, memory {found.recommended_memory_mib} MiB"
+        )
+    if name == "package" and dossier.release is not None:
+        return f"{label} is release {dossier.release.id}"
+    if name == "register" and dossier.model is not None:
+        return f"{label} ({dossier.model.digest[:19]}…, {dossier.model.size:,} bytes)"
+    return f"{name}: {label} done"
