@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 Schema = Dict[str, Any]
 
@@ -53,8 +53,11 @@ def describe(schema: Optional[Schema]) -> str:
     if kind == "array":
         length = schema.get("minItems")
         fixed = f"({length})" if length is not None and length == schema.get("maxItems") else ""
-        items = schema.get("items")
-        return f"array{fixed} of {describe(items)}" if items else f"array{fixed}"
+        items, first = schema.get("items"), schema.get("prefixItems")
+        if first:
+            more = [f"then {describe(items)}"] if isinstance(items, dict) else []
+            return f"array{fixed} of ({', '.join([describe(one) for one in first] + more)})"
+        return f"array{fixed} of {describe(items)}" if isinstance(items, dict) and items else f"array{fixed}"
     if kind == "object":
         names = schema.get("properties") or {}
         inside = ", ".join(f"{name}: {describe(value)}" for name, value in names.items())
@@ -89,18 +92,44 @@ def infer(value: Any) -> Schema:
     return {"type": "array"}
 
 
-def breaks(old: Contract, new: Contract) -> List[str]:
-    """Say, one sentence each, what a client of *old* can no longer rely on with *new*.
+@dataclass(frozen=True)
+class Break:
+    """One thing that clients of an old contract can no longer rely on; *path* is inside the request or reply."""
+
+    side: str
+    path: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.side}{self.path}: {self.after} where {self.before} was agreed"
+
+    def sentence(self, old: str, new: str) -> str:
+        """Say it with the names of both releases."""
+        verb, past = ("must be", "takes") if self.side == "request" else ("is", "gives")
+        return f"the {self.side}{self.path} of {new} {verb} {self.after} where {old} {past} {self.before}"
+
+
+def differences(old: Contract, new: Contract) -> List[Break]:
+    """Return what a client of *old* can no longer rely on with *new*.
 
     Requests may become more tolerant and replies more precise; the other way round breaks somebody. A side that
     nobody declared is not compared.
     """
-    found: List[str] = []
+    found: List[Break] = []
     if old.request is not None and new.request is not None:
-        found += _narrower(new.request, old.request, "request")
+        found += [Break("request", *one) for one in _outside(new.request, old.request, "", False)]
     if old.response is not None and new.response is not None:
-        found += _narrower(old.response, new.response, "reply")
+        found += [Break("reply", *one) for one in _outside(old.response, new.response, "", True)]
     return found
+
+
+def breaks(old: Contract, new: Contract) -> List[str]:
+    """Say, one sentence each, what a client of *old* can no longer rely on with *new*."""
+    return [str(one) for one in differences(old, new)]
+
+
+MISSING = "missing"
 
 
 def _types(schema: Schema) -> Optional[List[str]]:
@@ -113,29 +142,83 @@ def _types(schema: Schema) -> Optional[List[str]]:
     return kinds
 
 
-def _narrower(allowed: Schema, given: Schema, where: str) -> List[str]:
-    """Say where a value of *given* may fall outside *allowed*."""
+def _outside(allowed: Schema, given: Schema, path: str, allowed_is_old: bool) -> List[Tuple[str, str, str]]:
+    """Say where a value of *given* may fall outside *allowed*: (path, before, after)."""
+
+    def broken(where: str, mine: str, theirs: str) -> Tuple[str, str, str]:
+        return (where, mine, theirs) if allowed_is_old else (where, theirs, mine)
+
+    whole = [broken(path, describe(allowed), describe(given))]
     allowed_types, given_types = _types(allowed), _types(given)
     if allowed_types is not None and (given_types is None or not set(given_types) <= set(allowed_types)):
-        return [f"{where}: {describe(given)} where {describe(allowed)} was agreed"]
-    found: List[str] = []
-    kind = allowed.get("type")
-    if kind == "array":
-        for key, worse in (("minItems", lambda a, b: b is None or b < a), ("maxItems", lambda a, b: b is None or b > a)):
-            if allowed.get(key) is not None and worse(allowed[key], given.get(key)):
-                return [f"{where}: {describe(given)} where {describe(allowed)} was agreed"]
-        if allowed.get("items") and given.get("items"):
-            found += _narrower(allowed["items"], given["items"], where + "[]")
-        elif allowed.get("items"):
-            found.append(f"{where}: {describe(given)} where {describe(allowed)} was agreed")
-    if kind == "object":
-        properties = given.get("properties") or {}
+        return whole
+    found: List[Tuple[str, str, str]] = []
+    if given_types is None or "array" in given_types:
+        if not _length_within(allowed, given):
+            return whole
+        items = _items_outside(allowed, given, path, allowed_is_old)
+        if any(
+            one[0].startswith(f"{path}[") and one[0].endswith("]") and "." not in one[0][len(path) :] for one in items
+        ):
+            # Rows that are of another kind are best said as a whole: array of array(2) of number.
+            return whole
+        found += items
+    if given_types is None or "object" in given_types:
+        mine, theirs = allowed.get("properties") or {}, given.get("properties") or {}
         for name in allowed.get("required") or ():
             if name not in (given.get("required") or ()):
-                found.append(f"{where}.{name}: missing, and it was agreed")
-        for name, schema in (allowed.get("properties") or {}).items():
-            if name in properties:
-                found += _narrower(schema, properties[name], f"{where}.{name}")
-    if allowed.get("enum") is not None and not set(map(str, given.get("enum") or ["\0"])) <= set(map(str, allowed["enum"])):
-        found.append(f"{where}: values outside {allowed['enum']}")
+                found.append(broken(f"{path}.{name}", describe(mine.get(name)), MISSING))
+            elif name in mine and name not in theirs and mine[name]:
+                found.append(broken(f"{path}.{name}", describe(mine[name]), "anything"))
+        for name in mine:
+            if name in theirs:
+                found += _outside(mine[name], theirs[name], f"{path}.{name}", allowed_is_old)
+    if allowed.get("enum") is not None:
+        values = {json.dumps(one, sort_keys=True) for one in allowed["enum"]}
+        if given.get("enum") is None or not {json.dumps(one, sort_keys=True) for one in given["enum"]} <= values:
+            found.append(broken(path, _one_of(allowed), _one_of(given)))
     return found
+
+
+def _length_within(allowed: Schema, given: Schema) -> bool:
+    least, most = _lengths(allowed)
+    given_least, given_most = _lengths(given)
+    return given_least >= least and (most is None or (given_most is not None and given_most <= most))
+
+
+def _lengths(schema: Schema) -> Tuple[int, Optional[int]]:
+    most = schema.get("maxItems")
+    if most is None and schema.get("items") is False:
+        most = len(schema.get("prefixItems") or ())
+    return int(schema.get("minItems") or 0), most
+
+
+def _items_outside(allowed: Schema, given: Schema, path: str, allowed_is_old: bool) -> List[Tuple[str, str, str]]:
+    """Compare the items of two arrays, position by position where either has ``prefixItems``."""
+    positions = max(len(allowed.get("prefixItems") or ()), len(given.get("prefixItems") or ()))
+    most = _lengths(given)[1]
+    found: List[Tuple[str, str, str]] = []
+    for at in range(positions):
+        if most is not None and at >= most:
+            return found
+        found += _item_outside(_item(allowed, at), _item(given, at), f"{path}[{at}]", allowed_is_old)
+    if most is not None and positions >= most:
+        return found
+    return found + _item_outside(allowed.get("items"), given.get("items"), f"{path}[]", allowed_is_old)
+
+
+def _item(schema: Schema, at: int) -> Any:
+    first = schema.get("prefixItems") or ()
+    return first[at] if at < len(first) else schema.get("items")
+
+
+def _item_outside(allowed: Any, given: Any, path: str, allowed_is_old: bool) -> List[Tuple[str, str, str]]:
+    if not isinstance(allowed, dict) or not allowed:
+        return []
+    return _outside(allowed, given if isinstance(given, dict) else {}, path, allowed_is_old)
+
+
+def _one_of(schema: Schema) -> str:
+    if schema.get("enum") is None:
+        return describe(schema)
+    return "one of " + ", ".join(json.dumps(one) for one in schema["enum"])

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from stageway import plugins
+from stageway.errors import ConfigError
 from stageway.evidence import Evidence
+from stageway.facts import digest
 from stageway.specs import GateSpec
 
 
@@ -40,6 +42,24 @@ class NotEnough:
 Verdict = Yes | No | NotEnough
 
 
+def all_of(verdicts: Sequence[Verdict]) -> Verdict:
+    """Join the parts of one gate: every no, else everything that is missing, else every yes."""
+    no = [one.why for one in verdicts if isinstance(one, No)]
+    if no:
+        return No("; ".join(no))
+    missing = [one for one in verdicts if isinstance(one, NotEnough)]
+    if missing:
+        return NotEnough(
+            *("; ".join(dict.fromkeys(parts)) for parts in zip(*((m.what, m.how, m.who) for m in missing), strict=True))
+        )
+    return Yes("; ".join(one.why for one in verdicts if isinstance(one, Yes)))
+
+
+def evidence_digest(evidence: Mapping[str, Evidence]) -> str:
+    """Digest of what a person decides about: all evidence except the decisions themselves."""
+    return digest({kind: one.digest for kind, one in evidence.items() if kind != "approval"})
+
+
 @dataclass(frozen=True)
 class Incumbent:
     """The release that a stage holds, with its evidence by kind."""
@@ -63,7 +83,11 @@ class Standing:
 
 
 class Gate(Protocol):
-    """A gate class has ``Options`` (a pydantic model; what YAML may say) and is made with them."""
+    """A gate class has ``Options`` (a pydantic model; what YAML may say) and is made with them.
+
+    It may have ``refuses(stages) -> str | None``: why a plan with these options is refused, and the smallest honest
+    alternative; *stages* are the pipeline's.
+    """
 
     Options: type[BaseModel]
 
@@ -95,11 +119,28 @@ def assess(
     gates: Sequence[GateSpec], evidence: Mapping[str, Evidence], incumbent: Standing, now: datetime
 ) -> list[Judged]:
     """Judge every gate of a stage; the one evaluator of plan, explain, run and approvals."""
-    found: list[Judged] = []
+    return [Judged(spec.name, _made(spec).judge(evidence, incumbent, now)) for spec in gates]
+
+
+def refusals(gates: Sequence[GateSpec], stages: Sequence[str]) -> list[str]:
+    """Say which gates could not keep what is asked of them, before anything runs."""
+    found: list[str] = []
     for spec in gates:
-        gate_class = plugins.load("gate", spec.name)
-        options = spec.options
-        if not isinstance(options, gate_class.Options):
-            options = gate_class.Options.model_validate(options if options is not None else {})
-        found.append(Judged(spec.name, gate_class(options).judge(evidence, incumbent, now)))
+        refuses = getattr(_made(spec), "refuses", None)
+        why = refuses(stages) if refuses is not None else None
+        if why is not None:
+            found.append(f"{spec.name}: {why}")
     return found
+
+
+def _made(spec: GateSpec) -> Gate:
+    gate_class = plugins.load("gate", spec.name)
+    options = spec.options
+    if not isinstance(options, gate_class.Options):
+        try:
+            options = gate_class.Options.model_validate(options if options is not None else {})
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in ("gates", spec.name, *first["loc"]))
+            raise ConfigError(f"{key}: {first['msg'].removeprefix('Value error, ')}") from error
+    return cast(Gate, gate_class(options))
