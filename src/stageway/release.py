@@ -18,7 +18,7 @@ REFERENCE = re.compile(r"^(?P<name>[^:@]+)(?::(?P<version>[0-9]+)|@(?P<alias>[^:
 
 def check_model_name(name: str, where: str = "model") -> str:
     """Return *name*, or raise ``ConfigError`` when it could leave a folder or break a reference."""
-    if not MODEL_NAME.match(name) or ".." in name:
+    if not MODEL_NAME.fullmatch(name) or ".." in name:
         raise ConfigError(
             f"{where}: a model cannot be called {name!r}; use letters, digits, '.', '_' and '-' "
             "(at most 255, a letter or digit first, no '..')"
@@ -35,7 +35,7 @@ class Reference(Fact):
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        match = REFERENCE.match(text)
+        match = REFERENCE.fullmatch(text)
         if match is None:
             raise ConfigError(f"model {text!r}: write NAME, NAME:VERSION or NAME@ALIAS")
         check_model_name(match["name"])

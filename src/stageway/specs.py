@@ -9,10 +9,19 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from stageway.errors import ConfigError
-from stageway.release import check_model_name
+from stageway.release import MODEL_NAME, check_model_name
 
 _DURATION = re.compile(r"^(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|h|d)$")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -49,8 +58,13 @@ def share(value: Any) -> float:
 
 
 def _read_once(parse: Any) -> Any:
-    """Let a value that was parsed before (a pipeline's stored definition) pass through unchanged."""
-    return lambda value: value if type(value) is float else parse(value)
+    """Let a value that was parsed before (a pipeline's stored definition) pass through; a file must name its unit."""
+
+    def read(value: Any, info: ValidationInfo) -> Any:
+        written = bool(info.context and info.context.get("written"))
+        return value if type(value) is float and not written else parse(value)
+
+    return read
 
 
 Duration = Annotated[
@@ -62,7 +76,9 @@ Memory = Annotated[
 Share = Annotated[
     float,
     BeforeValidator(share),
-    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": _SHARE.pattern}]}),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": _SHARE.pattern}]}
+    ),
 ]
 
 
@@ -77,13 +93,13 @@ class Spec(BaseModel):
 class ServeSpec(Spec):
     """How the model is served (v1: inference configuration)."""
 
-    entry_script: str | None = Field(None, description="Python file with init() and run(); none: the framework serves")
-    source_directory: str | None = Field(None, description="folder shipped whole; entry-script is relative to it")
-    dependencies: str | None = Field(None, description="requirements file of what serving needs")
-    lock: str = Field("stageway.lock", description="resolved dependencies, committed")
-    samples: str | None = Field(None, description="folder of requests and, beside them, expected replies")
-    python: str | None = Field(None, description="Python version of the service, such as 3.11; default: this one's")
-    environment_variables: dict[str, str] = Field({}, description="set in the service; never secrets")
+    entry_script: str | None = Field(default=None, description="Python file with init() and run(); absent: no-code")
+    source_directory: str | None = Field(default=None, description="folder shipped whole; entry-script is inside")
+    dependencies: str | None = Field(default=None, description="requirements file of what serving needs")
+    lock: str = Field(default="stageway.lock", description="resolved dependencies, committed")
+    samples: str | None = Field(default=None, description="folder of requests and, beside them, expected replies")
+    python: str | None = Field(default=None, description="Python of the service, such as '3.11'; default: this one")
+    environment_variables: dict[str, str] = Field(default={}, description="set in the service; never secrets")
 
 
 class ResourcesSpec(Spec):
@@ -97,9 +113,9 @@ class SmokeTestSpec(Spec):
     """Limits of the smoke test; absent limits are not checked."""
 
     p95: Duration | None = None
-    errors: int = Field(0, ge=0)
-    requests: int = Field(20, ge=1, le=10_000, description="requests that are timed")
-    tolerance: Share = Field(1e-6, description="relative difference between a reply's numbers and the expected ones")
+    errors: int = Field(default=0, ge=0)
+    requests: int = Field(default=20, ge=1, le=10_000, description="requests that are timed")
+    tolerance: Share = Field(default=1e-6, description="relative difference of numbers in replies")
 
 
 class GateSpec(Spec):
@@ -127,22 +143,22 @@ class StageSpec(Spec):
     """A named step on the way: a target, a deployment config, gates."""
 
     target: str = "local"
-    port: int | None = Field(None, ge=1, le=65535, description="stable port; default: a free one, kept")
+    port: int | None = Field(default=None, ge=1, le=65535, description="stable port; default: a free one, kept")
     resources: Literal["auto"] | ResourcesSpec = "auto"
-    workers: int = Field(1, ge=1, le=64, description="server processes of one replica")
+    workers: int = Field(default=1, ge=1, le=64, description="server processes of one replica")
     smoke_test: SmokeTestSpec = SmokeTestSpec()
     gates: tuple[GateSpec, ...] = ()
     rollout: RolloutSpec = RolloutSpec()
-    ready_timeout: Duration = Field(60.0, description="how long a release may take until it answers")
-    drain_timeout: Duration = Field(30.0, description="how long a replaced release may finish its requests")
+    ready_timeout: Duration = Field(default=60.0, description="how long a release may take until it answers")
+    drain_timeout: Duration = Field(default=30.0, description="how long a replaced release may finish its requests")
 
 
 class WorkspaceSpec(Spec):
     """Where registry and state are; the environment overrides each (MLFLOW_TRACKING_URI, STAGEWAY_DATABASE_URL)."""
 
-    name: str | None = Field(None, description="identity in a shared database; required with one")
-    registry: str | None = Field(None, description="MLflow tracking URI; default: SQLite in .stageway/")
-    database: str | None = Field(None, description="SQLAlchemy URL of the state; default: SQLite in .stageway/")
+    name: str | None = Field(default=None, description="identity in a shared database; required with one")
+    registry: str | None = Field(default=None, description="MLflow tracking URI; default: SQLite in .stageway/")
+    database: str | None = Field(default=None, description="SQLAlchemy URL of the state; default: SQLite in .stageway/")
 
 
 class ProfileSpec(Spec):
@@ -151,31 +167,43 @@ class ProfileSpec(Spec):
     budget: Duration = 60.0
 
 
+def _model_name(name: str) -> str:
+    try:
+        return check_model_name(name)
+    except ConfigError as error:
+        raise ValueError(error.message.removeprefix("model: ")) from error
+
+
+def _stage_name(name: str) -> str:
+    if not _STAGE.fullmatch(name):
+        raise ValueError(f"a stage cannot be called {name!r}; use a-z, 0-9 and '-' (at most 20, a letter first)")
+    return name
+
+
+_STAGE = re.compile(r"^[a-z][a-z0-9-]{0,19}$")
+ModelName = Annotated[
+    str, AfterValidator(_model_name), WithJsonSchema({"type": "string", "pattern": MODEL_NAME.pattern})
+]
+StageName = Annotated[str, AfterValidator(_stage_name)]
+
+
 class PipelineSpec(Spec):
     """``stageway.yml``: triggers, how to serve, stages."""
 
-    model: str | None = None
-    models: tuple[str, ...] = ()
+    model: ModelName | None = Field(default=None, description="registered model that this pipeline takes to its stages")
+    models: tuple[ModelName, ...] = Field(default=(), description="several models of one service, instead of model")
     workspace: WorkspaceSpec = WorkspaceSpec()
     triggers: tuple[TriggerSpec, ...] = (TriggerSpec(name="model-version"),)
     serve: ServeSpec = ServeSpec()
     profile: ProfileSpec = ProfileSpec()
-    stages: dict[str, StageSpec]
+    stages: dict[StageName, StageSpec]
 
     @model_validator(mode="after")
     def _names(self) -> PipelineSpec:
         if (self.model is None) == (not self.models):
             raise ValueError("model: write one of model: NAME or models: [NAME, …]")
-        for name in self.model_names:
-            try:
-                check_model_name(name, "model")
-            except ConfigError as error:
-                raise ValueError(error.message) from error
         if not self.stages:
             raise ValueError("stages: at least one stage is needed")
-        for name in self.stages:
-            if not re.fullmatch(r"[a-z][a-z0-9-]{0,19}", name):
-                raise ValueError(f"stages: a stage cannot be called {name!r}; use a-z, 0-9 and '-' (at most 20)")
         return self
 
     @property
