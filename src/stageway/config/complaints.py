@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -26,13 +26,17 @@ _SHOULD = {
 }
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Collection[str]) -> str:
     """Return the way out for a wrong *name*: the nearest known one, else all of them."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name.replace("_", "-").lower(), names, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"known: {', '.join(names)}" if names else "nothing is known here"
+    alike = _alike(name, known)
+    if alike:
+        return f"did you mean {alike!r}?"
+    return f"known: {', '.join(sorted(known))}" if known else "nothing is known here"
+
+
+def _alike(name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name.replace("_", "-").lower(), sorted(known), n=1)
+    return close[0] if close else ""
 
 
 def complaints(document: Document, error: ValidationError, model: type[BaseModel], base: Loc = ()) -> list[Problem]:
@@ -41,12 +45,23 @@ def complaints(document: Document, error: ValidationError, model: type[BaseModel
     for found in error.errors(include_url=False):
         place, tags = _place(document, base, found["loc"], found["type"])
         by_place.setdefault(place, []).append((tags, dict(found)))
+    misspelt = {
+        (*place[:-1], _alike(str(place[-1]), _keys(model, place[len(base) : -1])))
+        for place, group in by_place.items()
+        if group[0][1]["type"] == "extra_forbidden"
+    }
     problems: list[Problem] = []
     for place, group in by_place.items():
         # One branch of a union may fit the kind of value (a mapping, say) and fail deeper: then only that one speaks.
         if all(tags for tags, _ in group) and any(place == at[: len(place)] and at != place for at in by_place):
             continue
+        if group[0][1]["type"] == "missing" and place in misspelt:
+            continue
         texts = list(dict.fromkeys(_sentence(document, place, found, model, base) for _, found in group))
+        for again in ("should be ", "should "):
+            start = f"{document.written(place)} {again}"
+            if len(texts) > 1 and all(text.startswith(start) for text in texts):
+                texts = [texts[0], *(text.removeprefix(start) for text in texts[1:])]
         at_key = group[0][1]["type"] == "extra_forbidden" or group[0][1]["loc"][-1:] == ("[key]",)
         problems.append(document.problem(place, " or ".join(texts), at_key=at_key))
     return problems

@@ -42,11 +42,14 @@ class Problem:
 
 @dataclass
 class Document:
-    """The *value* of a file, and where each part of it stands. *problems* are those of the notation itself."""
+    """The *value* of a file, and where each part of it stands. *problems* are those of the notation itself;
+    *unread* tells that a value could not be read, so that nothing follows from the rest.
+    """
 
     name: str
     value: Any = None
     problems: list[Problem] = field(default_factory=list)
+    unread: bool = False
     keys: dict[Loc, yaml.Mark] = field(default_factory=dict)
     values: dict[Loc, yaml.Node] = field(default_factory=dict)
 
@@ -241,21 +244,22 @@ class _Reader:
             try:
                 value = self.scalars.construct_object(node)
             except (ValueError, KeyError, IndexError, ArithmeticError, yaml.YAMLError):
-                self.add(loc, f"{self.document.written(loc)} is not a number or word of YAML; write it in quotes", node)
-                return None
+                return self.refuse(loc, f"{self.document.written(loc)} is not a number; write it in quotes", node)
             if isinstance(value, float) and not math.isfinite(value):
-                self.add(loc, f"{self.document.written(loc)} is not a finite number", node)
-                return None
+                return self.refuse(loc, f"{self.document.written(loc)} is not a finite number", node)
         elif kind not in ("str", "timestamp", "value"):
             return self.refuse_tag(node, loc)
         if isinstance(value, str) and not value.isascii() and any("\ud800" <= one <= "\udfff" for one in value):
-            self.add(loc, "has half of a character pair; write the character itself", node)
-            return None
+            return self.refuse(loc, "has half of a character pair; write the character itself", node)
         return value
 
     def refuse_tag(self, node: yaml.Node, loc: Loc) -> None:
         tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-        self.add(loc, f"the tag {tag!r} is not allowed here; write a plain value", node)
+        self.refuse(loc, f"the tag {tag!r} is not allowed here; write a plain value", node)
+
+    def refuse(self, loc: Loc, text: str, node: yaml.Node) -> None:
+        self.document.unread = True
+        self.add(loc, text, node)
 
     def add(self, loc: Loc, text: str, node: yaml.Node) -> None:
         mark = node.start_mark

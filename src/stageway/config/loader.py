@@ -24,6 +24,8 @@ M = TypeVar("M", bound=BaseModel)
 def load_pipeline(path: Path) -> PipelineSpec:
     """Return what the file *path* says. Raises ``ConfigError`` with the first problem; its detail has the others."""
     document = read(path)
+    if document.unread:
+        raise document.error(document.problems)
     if not isinstance(document.value, dict):
         raise document.error([document.problem((), "should be a mapping of keys such as model: and stages:")])
     problems = document.problems
@@ -90,10 +92,11 @@ def _line(document: Document, kind: str, line: Any, at: Loc, problems: list[Prob
     try:
         model = plugins.load(kind, name).Options
     except ConfigError as error:
-        problems.append(document.problem(inside, error.message, at_key=True))
+        problems.append(document.problem(inside, error.message, at_key=inside != at))
         return name, None
     except AttributeError:
-        problems.append(document.problem(inside, f"the {kind} {name!r} has no Options; update what installed it"))
+        text = f"the {kind} {name!r} has no Options; update what installed it"
+        problems.append(document.problem(inside, text, at_key=inside != at))
         return name, None
     return name, _validate(document, model, {} if value is None else value, inside, problems)
 
