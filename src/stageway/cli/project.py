@@ -89,7 +89,10 @@ def _schema_check(file: Annotated[Path, typer.Argument(help="The file to check."
 
 
 def _lock(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Resolve what serving needs into stageway.lock; commit it. Serving's own packages are resolved together with yours."""
+    """Resolve what serving needs into stageway.lock; commit it.
+
+    Serving's own packages are resolved together with yours, so that a conflict shows here and not in production.
+    """
     from stageway.images import lock as locks
 
     opened = open_workspace(workspace)

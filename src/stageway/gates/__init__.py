@@ -1,0 +1,1 @@
+"""Judges of evidence, each behind the contract in base.py."""

@@ -1,0 +1,1 @@
+"""Model registries, each behind the contract in base.py."""

@@ -1,0 +1,1 @@
+"""Kinds of places where releases run, each behind the contract in base.py."""

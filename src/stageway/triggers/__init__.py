@@ -1,0 +1,1 @@
+"""Sources of events that start a pipeline, each behind the contract in base.py."""
