@@ -106,14 +106,14 @@ class ResourcesSpec(Spec):
     """What a stage gives to one replica."""
 
     cpu: float = Field(gt=0, description="cores")
-    memory: Memory
+    memory: Memory = Field(description="such as 512MiB or 1GiB")
 
 
 class SmokeTestSpec(Spec):
     """Limits of the smoke test; absent limits are not checked."""
 
-    p95: Duration | None = None
-    errors: int = Field(default=0, ge=0)
+    p95: Duration | None = Field(default=None, description="19 of 20 replies come within this, such as 100ms")
+    errors: int = Field(default=0, ge=0, description="failed requests that are allowed")
     requests: int = Field(default=20, ge=1, le=10_000, description="requests that are timed")
     tolerance: Share = Field(default=1e-6, description="relative difference of numbers in replies")
 
@@ -135,20 +135,20 @@ class TriggerSpec(Spec):
 class RolloutSpec(Spec):
     """How traffic moves to a new release; the default moves it at once when the new one is ready."""
 
-    canary: tuple[Share, ...] = ()
-    bake: Duration = 0.0
+    canary: tuple[Share, ...] = Field(default=(), description="shares of traffic, one step after another")
+    bake: Duration = Field(default=0.0, description="how long each share is watched, such as 10m")
 
 
 class StageSpec(Spec):
     """A named step on the way: a target, a deployment config, gates."""
 
-    target: str = "local"
+    target: str = Field(default="local", description="kind of place")
     port: int | None = Field(default=None, ge=1, le=65535, description="stable port; default: a free one, kept")
-    resources: Literal["auto"] | ResourcesSpec = "auto"
+    resources: Literal["auto"] | ResourcesSpec = Field(default="auto", description="auto: from the profile")
     workers: int = Field(default=1, ge=1, le=64, description="server processes of one replica")
-    smoke_test: SmokeTestSpec = SmokeTestSpec()
-    gates: tuple[GateSpec, ...] = ()
-    rollout: RolloutSpec = RolloutSpec()
+    smoke_test: SmokeTestSpec = Field(default=SmokeTestSpec(), description="limits of the smoke test")
+    gates: tuple[GateSpec, ...] = Field(default=(), description="what must say yes before a release enters")
+    rollout: RolloutSpec = Field(default=RolloutSpec(), description="how traffic moves to a new release")
     ready_timeout: Duration = Field(default=60.0, description="how long a release may take until it answers")
     drain_timeout: Duration = Field(default=30.0, description="how long a replaced release may finish its requests")
 
@@ -164,7 +164,7 @@ class WorkspaceSpec(Spec):
 class ProfileSpec(Spec):
     """How long a version may be measured before it is packaged."""
 
-    budget: Duration = 60.0
+    budget: Duration = Field(default=60.0, description="such as 10s; default: 60s")
 
 
 def _model_name(name: str) -> str:
@@ -184,7 +184,7 @@ _STAGE = re.compile(r"^[a-z][a-z0-9-]{0,19}$")
 ModelName = Annotated[
     str, AfterValidator(_model_name), WithJsonSchema({"type": "string", "pattern": MODEL_NAME.pattern})
 ]
-StageName = Annotated[str, AfterValidator(_stage_name)]
+StageName = Annotated[str, AfterValidator(_stage_name), WithJsonSchema({"type": "string", "pattern": _STAGE.pattern})]
 
 
 class PipelineSpec(Spec):
@@ -192,11 +192,13 @@ class PipelineSpec(Spec):
 
     model: ModelName | None = Field(default=None, description="registered model that this pipeline takes to its stages")
     models: tuple[ModelName, ...] = Field(default=(), description="several models of one service, instead of model")
-    workspace: WorkspaceSpec = WorkspaceSpec()
-    triggers: tuple[TriggerSpec, ...] = (TriggerSpec(name="model-version"),)
-    serve: ServeSpec = ServeSpec()
-    profile: ProfileSpec = ProfileSpec()
-    stages: dict[StageName, StageSpec]
+    workspace: WorkspaceSpec = Field(default=WorkspaceSpec(), description="where registry and state are")
+    triggers: tuple[TriggerSpec, ...] = Field(
+        default=(TriggerSpec(name="model-version"),), description="what starts the pipeline; default: every new version"
+    )
+    serve: ServeSpec = Field(default=ServeSpec(), description="how the model is served")
+    profile: ProfileSpec = Field(default=ProfileSpec(), description="how long a version may be measured")
+    stages: dict[StageName, StageSpec] = Field(description="the way to production, in this order")
 
     @model_validator(mode="after")
     def _names(self) -> PipelineSpec:
