@@ -1,0 +1,12 @@
+"""The scoring server: the one part of Stageway that goes into an image, next to the user's code.
+
+It stands apart: it imports ``stageway.errors`` and ``stageway.contract``, the packages below, and what the model needs;
+Python 3.9 and later. Images and bundles resolve ``REQUIREMENTS`` together with the user's own.
+"""
+
+REQUIREMENTS = (
+    'granian>=2.7,<3; python_version >= "3.10"',
+    # The last line for Python 3.9; it serves on a port, not on a Unix socket.
+    'granian>=2.5.7,<2.6; python_version < "3.10"',
+    "orjson>=3.10,<4",
+)

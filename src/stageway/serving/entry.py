@@ -1,0 +1,173 @@
+"""Entry scripts: a file with ``init()``, which may be absent, and ``run(data)``, loaded by path as v1's driver did."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Callable, Mapping
+
+from stageway.contract import Contract
+from stageway.serving import decorators
+from stageway.serving.replies import BadRequestError, loads
+from stageway.serving.scorer import Call, ScoringError, StartError, log_traceback, said
+
+REQUEST_HEADERS = "request_headers"
+
+
+class EntryScript:
+    """The user's script, loaded and checked; ``init`` runs in ``start``."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        module = _load(path)
+        self._init = getattr(module, "init", None)
+        run = getattr(module, "run", None)
+        if not callable(run):
+            raise StartError("{} has no function run; define run(data)".format(self.name))
+        self._run: Callable[..., Any] = run
+        self._code = getattr(inspect.unwrap(run), "__code__", None)
+        self.declared = decorators.declared(run)
+        self.contract = Contract() if self.declared is None else decorators.contract(self.declared)
+        self._parameters = self._checked(inspect.signature(inspect.unwrap(run)))
+        self._wants_headers = REQUEST_HEADERS in self._parameters
+        self._names = [name for name in self._parameters if name != REQUEST_HEADERS]
+
+    def start(self) -> None:
+        if self._init is None:
+            return
+        try:
+            self._init()
+        except BaseException as error:
+            log_traceback(error)
+            raise StartError("init() of {} raised {}".format(self.name, said(error))) from error
+
+    def score(self, call: Call) -> Any:
+        arguments = self._text(call) if self.declared is None else self._declared(call)
+        if self._wants_headers:
+            arguments[REQUEST_HEADERS] = Headers(call.headers())
+        try:
+            return self._run(**arguments)
+        except BaseException as error:
+            if self.declared is not None and not self._reached(error):
+                # The decorators turn JSON into arrays and tables before run is called.
+                raise BadRequestError("the data does not fit the declared schema: {}".format(error)) from None
+            log_traceback(error)
+            raise ScoringError(said(error)) from error
+
+    def _text(self, call: Call) -> "dict[str, Any]":
+        """Return the one argument of a plain ``run``: the body as text, or a GET's query as JSON text."""
+        if call.method == "GET":
+            return {self._names[0]: json.dumps(call.query_values())}
+        try:
+            return {self._names[0]: call.body.decode()}
+        except UnicodeDecodeError:
+            raise BadRequestError("the body is not UTF-8 text") from None
+
+    def _declared(self, call: Call) -> "dict[str, Any]":
+        """Return one argument for each parameter of a decorated ``run``; a missing one is named to the client."""
+        if call.method == "GET":
+            given: Any = call.query_values()
+        elif call.content_type.partition(";")[0].strip().lower() != "application/json":
+            kind = call.content_type or "nothing"
+            raise BadRequestError("the content type is {!r}; send application/json".format(kind), status=415)
+        else:
+            given = loads(call.body)
+        if not isinstance(given, dict):
+            raise BadRequestError("the body is not a JSON object with {}".format(_listed(self._names)))
+        arguments = {}
+        for name in self._names:
+            default = self._parameters[name].default
+            if name in given:
+                arguments[name] = given[name]
+            elif default is inspect.Parameter.empty:
+                raise BadRequestError("the parameter {!r} is missing".format(name))
+            elif default is not None:
+                arguments[name] = default
+        return arguments
+
+    def _reached(self, error: BaseException) -> bool:
+        """Say whether the script's own ``run`` was entered before *error*."""
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code is self._code:
+                return True
+            trace = trace.tb_next
+        return False
+
+    def _checked(self, signature: inspect.Signature) -> "dict[str, inspect.Parameter]":
+        """Return the parameters of ``run``, all of which can be given by name."""
+        run = "run() of {}".format(self.name)
+        if inspect.iscoroutinefunction(inspect.unwrap(self._run)):
+            raise StartError("{} is async; define it with def".format(run))
+        shapes = {
+            inspect.Parameter.VAR_POSITIONAL: "*{}",
+            inspect.Parameter.VAR_KEYWORD: "**{}",
+            inspect.Parameter.POSITIONAL_ONLY: "the positional-only {}",
+        }
+        parameters = dict(signature.parameters)
+        for name, parameter in parameters.items():
+            if parameter.kind in shapes:
+                shape = shapes[parameter.kind].format(name)
+                raise StartError("{} takes {}; give its parameters names, such as run(data)".format(run, shape))
+        names = [name for name in parameters if name != REQUEST_HEADERS]
+        if not names:
+            raise StartError("{} takes no data; give it a parameter, such as run(data)".format(run))
+        if self.declared is None:
+            more = [name for name in names[1:] if parameters[name].default is inspect.Parameter.empty]
+            if more:
+                way_out = "declare each with @input_schema, or take one"
+                raise StartError("{} takes {} without a schema; {}".format(run, _listed(names), way_out))
+        else:
+            lacking = [name for name in self.declared["input"].get("properties", {}) if name not in parameters]
+            if lacking:
+                raise StartError("{} has a schema for {}, which it does not take".format(run, _listed(lacking)))
+        return parameters
+
+
+class Headers(dict):  # type: ignore[type-arg]
+    """The request's headers, found in any case, and listed in the case v1 gave them."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__({_cased(name): text for name, text in headers.items()})
+
+    def __getitem__(self, name: str) -> Any:
+        return super().__getitem__(_cased(name))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and super().__contains__(_cased(name))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(_cased(name), default)
+
+
+def _cased(name: str) -> str:
+    return "-".join(part.capitalize() for part in name.split("-"))
+
+
+def _listed(names: "list[str]") -> str:
+    return ", ".join(repr(name) for name in names)
+
+
+def _load(path: Path) -> ModuleType:
+    """Import the script under its own name, with its folder on the import path."""
+    if not path.is_file():
+        raise StartError("entry script {}: no such file in {}".format(path, Path.cwd()))
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    name = path.stem if path.stem.isidentifier() and path.stem not in sys.modules else "entry_" + path.stem
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise StartError("entry script {}: not a Python file; its name ends in .py".format(path))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        log_traceback(error)
+        raise StartError("{} does not import: {}".format(path.name, said(error))) from error
+    return module
