@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sqlalchemy import BigInteger, Column, Index, PrimaryKeyConstraint, Table, Text, select, update
+from sqlalchemy import BigInteger, Column, ColumnElement, Index, PrimaryKeyConstraint, Table, Text, select, update
 
 from stageway.events import Event
 from stageway.facts import Fact
@@ -72,6 +72,12 @@ class Ledger:
             )
             return connection.execute(statement.on_conflict_do_nothing()).rowcount == 1
 
+    def lock(self, pipeline: str, identity: str) -> LedgerRow | None:
+        """Return the row, and keep other processes from changing it until the caller's transaction ends."""
+        with self._database.write() as connection:
+            connection.execute(select(ledger.c.identity).where(*self._row(pipeline, identity)).with_for_update())
+            return self.get(pipeline, identity)
+
     def started(self, pipeline: str, identity: str, run: int) -> None:
         """Write which run goes for it; a version that is run again is not ended any more."""
         self._change(pipeline, identity, run=run, ended=None, reason="", ended_at=None)
@@ -107,18 +113,17 @@ class Ledger:
 
     def _change(self, pipeline: str, identity: str, **values: object) -> None:
         with self._database.write() as connection:
-            connection.execute(
-                update(ledger)
-                .where(
-                    ledger.c.workspace == self._database.workspace,
-                    ledger.c.pipeline == pipeline,
-                    ledger.c.identity == identity,
-                )
-                .values(**values)
-            )
+            connection.execute(update(ledger).where(*self._row(pipeline, identity)).values(**values))
 
-    def _select(self, *where: object, limit: int) -> list[LedgerRow]:
-        statement = select(ledger).where(ledger.c.workspace == self._database.workspace, *where)  # type: ignore[arg-type]
+    def _row(self, pipeline: str, identity: str) -> list[ColumnElement[bool]]:
+        return [
+            ledger.c.workspace == self._database.workspace,
+            ledger.c.pipeline == pipeline,
+            ledger.c.identity == identity,
+        ]
+
+    def _select(self, *where: ColumnElement[bool], limit: int) -> list[LedgerRow]:
+        statement = select(ledger).where(ledger.c.workspace == self._database.workspace, *where)
         statement = statement.order_by(ledger.c.seen_at.desc(), ledger.c.created.desc()).limit(limit)
         with self._database.read() as connection:
             rows = connection.execute(statement).mappings().all()

@@ -16,6 +16,9 @@ from sqlalchemy import (
     Table,
     Text,
     TextClause,
+    and_,
+    func,
+    or_,
     select,
     text,
     update,
@@ -26,6 +29,7 @@ from stageway.facts import Fact
 from stageway.release import ModelVersion
 from stageway.specs import PipelineSpec
 from stageway.store.base import Database, metadata
+from stageway.store.workers import Worker
 
 RunState = Literal["queued", "running", "waiting", "ended"]
 Outcome = Literal["promoted", "stopped", "failed", "cancelled", "expired", "superseded"]
@@ -104,18 +108,6 @@ tasks = Table(
 )
 
 
-class Worker(Fact):
-    """Who holds a run. *place* is one machine's one boot (and container); with it *pid* and *start* name a process."""
-
-    place: str
-    host: str
-    pid: int
-    start: str
-
-    def __str__(self) -> str:
-        return f"pid {self.pid} on {self.host}"
-
-
 class Run(Fact):
     """One execution of a pipeline for one version. Times in ms since 1970.
 
@@ -171,6 +163,8 @@ class TaskRow(Fact):
 # Written out, since a bound parameter would hide from the planner that the partial index fits.
 _GOING = text("runs.state <> 'ended'")
 
+_due = func.coalesce(runs.c.not_before, 0)
+
 _MODEL = tuple(ModelVersion.model_fields)
 _RUN = tuple(name for name in Run.model_fields if name not in ("model",))
 _TASK = tuple(TaskRow.model_fields)
@@ -207,7 +201,7 @@ class Runs:
     def going(self, pipeline: str | None = None) -> list[Run]:
         """Return the runs that have not ended, oldest first."""
         where: list[Where] = [_GOING, *([] if pipeline is None else [runs.c.pipeline == pipeline])]
-        return list(reversed(self._select(where, limit=None)))
+        return self._select(where, limit=None, oldest_first=True)
 
     def going_for(self, pipeline: str, identity: str) -> Run | None:
         """Return the run that is going for one event, if any."""
@@ -234,22 +228,19 @@ class Runs:
         with self._database.write() as connection:
             return connection.execute(update(runs).where(*self._run(number), *where).values(**values)).rowcount == 1
 
-    def add_task(self, run: int, number: int, task: str, stage: str) -> None:
+    def claimable(self, limit: int = 100) -> list[Run]:
+        """Return the runs that a worker may want: those that are due, and the running ones; oldest first."""
+        due = or_(runs.c.state == "running", and_(runs.c.state == "queued", _due <= self._database.now()))
+        return self._select([_GOING, due], limit=limit, oldest_first=True)
+
+    def add_task(self, run: int, number: int, task: str, stage: str, **values: Any) -> None:
+        """Add a task; one that is there already (a commit whose answer was lost) stays as it is."""
+        start = {"state": "queued", "attempt": 0, "retries": 0, "error": "", "detail": ""} | values
         with self._database.write() as connection:
-            connection.execute(
-                tasks.insert().values(
-                    workspace=self._database.workspace,
-                    run=run,
-                    number=number,
-                    task=task,
-                    stage=stage,
-                    state="queued",
-                    attempt=0,
-                    retries=0,
-                    error="",
-                    detail="",
-                )
+            statement = self._database.insert(tasks).values(
+                workspace=self._database.workspace, run=run, number=number, task=task, stage=stage, **start
             )
+            connection.execute(statement.on_conflict_do_nothing())
 
     def change_task(self, run: int, number: int, **values: Any) -> None:
         with self._database.write() as connection:
@@ -279,11 +270,12 @@ class Runs:
     def _run(self, number: int) -> list[ColumnElement[bool]]:
         return [runs.c.workspace == self._database.workspace, runs.c.number == number]
 
-    def _select(self, where: Sequence[Where], limit: int | None) -> list[Run]:
+    def _select(self, where: Sequence[Where], limit: int | None, oldest_first: bool = False) -> list[Run]:
+        order = runs.c.number.asc() if oldest_first else runs.c.number.desc()
         columns = [runs.c[name] for name in (*_RUN, *_MODEL)]
         statement = select(*columns).where(runs.c.workspace == self._database.workspace, *where)
         with self._database.read() as connection:
-            rows = connection.execute(statement.order_by(runs.c.number.desc()).limit(limit)).mappings().all()
+            rows = connection.execute(statement.order_by(order).limit(limit)).mappings().all()
         return [_run(row) for row in rows]
 
 

@@ -14,6 +14,7 @@ from stageway.store.marks import Marks
 from stageway.store.releases import Releases
 from stageway.store.runs import Runs
 from stageway.store.stages import Stages
+from stageway.store.workers import Workers
 
 
 class Store:
@@ -33,6 +34,7 @@ class Store:
         self.ledger = Ledger(database)
         self.runs = Runs(database)
         self.marks = Marks(database)
+        self.workers = Workers(database)
 
     @classmethod
     def open(cls, workspace: Workspace) -> Store:

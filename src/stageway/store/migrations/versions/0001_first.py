@@ -190,3 +190,14 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("workspace", "run", "number", name="pk_tasks"),
     )
+    op.create_table(
+        "workers",
+        sa.Column("workspace", sa.Text(), nullable=False),
+        sa.Column("place", sa.Text(), nullable=False),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("start", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("beat_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("workspace", "place", "pid", name="pk_workers"),
+    )
