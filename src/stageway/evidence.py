@@ -30,21 +30,25 @@ class Evidence(Fact):
 
 
 class Profile(Fact):
-    """What the service needs, measured on this machine within a budget. Times in ms, memory in MiB, CPU in cores."""
+    """What the service needs, measured on this machine within a budget. Times in ms, memory in MiB, CPU in cores.
 
-    service_ms_p50: float
-    service_ms_p95: float
-    throughput_rps: float
+    Without samples there are no requests: what only requests can tell is ``None``. *image_digest* is what was measured.
+    """
+
+    service_ms_p50: float | None = None
+    service_ms_p95: float | None = None
+    throughput_rps: float | None = None
     memory_peak_mib: float
     memory_idle_mib: float
     start_seconds: float
     requests: int
     errors: int
-    cpu_per_request_ms: float
-    recommended_cpu: float
+    cpu_per_request_ms: float | None = None
+    recommended_cpu: float | None = None
     recommended_memory_mib: int
     budget_seconds: float
     machine: str = ""
+    image_digest: str = ""
 
 
 class SmokeCheck(Fact):

@@ -1,0 +1,249 @@
+"""From a model version and a serve config to a bundle: four layers, each made only when what it is made from is new."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import stageway
+from stageway import output, samples
+from stageway.bundle import MODELS, Bundle, Launch, Manifest, ModelPlace, check_variables, machine
+from stageway.config.workspace import Workspace
+from stageway.errors import ConfigError, PackagingError
+from stageway.facts import digest
+from stageway.images import cache as caches
+from stageway.images import lock as locks
+from stageway.images import sources, tree, uv_tool
+from stageway.images.declared import declared
+from stageway.images.layers import LayerStore
+from stageway.registries.base import Registry
+from stageway.release import Layer, Model, check_model_name
+from stageway.samples import Sample
+
+SERVING = ("__init__.py", "errors.py", "contract.py", "serving")
+"""All of Stageway that goes into an image."""
+
+PACKAGES = {"ScikitLearn": "scikit-learn", "Onnx": "onnxruntime", "TensorFlow": "tensorflow"}
+"""What a framework is served with when there is no entry script."""
+
+
+def build(workspace: Workspace, model: Model, registry: Registry) -> Bundle:
+    """Return the bundle of *model* as ``stageway.yml`` serves it; what is there already is not made again.
+
+    Raises ``ConfigError``, ``PackagingError`` (the resolver's own words among them), or what the registry raises.
+    """
+    return _Build(workspace, registry).bundle(model)
+
+
+def environment(workspace: Workspace) -> Launch:
+    """Return the interpreter and the variables that give a command exactly the packages of the service.
+
+    *env* is to be laid over the caller's own environment: a training script is the user's own command.
+    """
+    store = LayerStore(workspace.cache)
+    layer = _Build(workspace, None).dependencies(store)
+    env = {
+        "PYTHONPATH": str(store.content(layer)),
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONPYCACHEPREFIX": str(workspace.cache / "pyc" / layer.digest.removeprefix("sha256:")),
+    }
+    return Launch((machine.interpreter(),), env, workspace.root)
+
+
+@dataclass
+class _Build:
+    """One build: remembers which layers were there, to say it in the end."""
+
+    workspace: Workspace
+    registry: Registry | None
+    made: list[str] = field(default_factory=list)
+
+    def bundle(self, model: Model) -> Bundle:
+        serve, root = self.workspace.spec.serve, self.workspace.file
+        check_variables(serve.environment_variables, f"{root}: serve.environment-variables")
+        own = sources.gather(self.workspace)
+        entry = own.entry_script if own is not None else None
+        lock = locks.current(self.workspace)
+        framework = _framework(self.workspace, model, lock) if entry is None else None
+        models = self._models(model)
+        store = LayerStore(self.workspace.cache)
+        layers = [self.dependencies(store), self._serving(store)]
+        layers += [self._model(store, one) for one in models]
+        source = self._source(store, own) if own is not None else None
+        layers += [source] if source is not None else []
+        contract = declared(model, self._samples(model))
+        manifest = Manifest(
+            layers=tuple(layers),
+            models=tuple(ModelPlace(name=one.id.name, version=one.id.version) for one in models),
+            python=machine.python_version(),
+            platform=machine.platform_name(),
+            entry_script=entry,
+            source_directory=own.directory if own is not None else None,
+            framework=framework,
+            environment_variables=serve.environment_variables,
+            contract=contract.to_json() if contract is not None else None,
+            serve_digest=digest(
+                {
+                    "entry_script": entry,
+                    "source": source.digest if source is not None else None,
+                    "lock": lock.digest,
+                    "framework": framework,
+                    "environment_variables": serve.environment_variables,
+                    "python": machine.python_version(),
+                }
+            ),
+        )
+        with caches.complaints(self.workspace.cache):
+            made = Bundle.write(self.workspace.cache, manifest)
+        output.note(f"image of {manifest.label}: {', '.join(self._words(layer) for layer in layers)}")
+        return made
+
+    def dependencies(self, store: LayerStore) -> Layer:
+        """The packages of the lock, as wheels unpacked for this Python and platform; hashes are verified."""
+        wanted, here = self.workspace.spec.serve.python, machine.python_version()
+        if wanted is not None and wanted != here:
+            raise PackagingError(
+                f"{self.workspace.file}: serve.python: {wanted!r} is asked for and this Stageway runs on {here}; "
+                f"install it with Python {wanted}, or write {here}"
+            )
+        lock = locks.current(self.workspace)
+        made_from = {"lock": lock.digest, "python": here, "platform": machine.platform_name()}
+        return self._layer(store, "dependencies", made_from, lambda content: _install(lock, content, store.cache))
+
+    def _serving(self, store: LayerStore) -> Layer:
+        package = Path(stageway.__file__).parent
+        files = [
+            path
+            for name in SERVING
+            for path in ([package / name] if name.endswith(".py") else sorted((package / name).rglob("*")))
+            if path.is_file() and "__pycache__" not in path.parts
+        ]
+        made_from = [[path.relative_to(package).as_posix(), tree.file_digest(path)] for path in files]
+
+        def fill(content: Path) -> None:
+            for path in files:
+                target = content / "stageway" / path.relative_to(package)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+
+        return self._layer(store, "serving", made_from, fill)
+
+    def _source(self, store: LayerStore, own: sources.Sources) -> Layer:
+        return self._layer(store, "source", own.listing(), own.copy)
+
+    def _model(self, store: LayerStore, model: Model) -> Layer:
+        """The version's files below its own folder. They are fetched once per digest and linked from there."""
+        place = ModelPlace(name=check_model_name(model.id.name), version=model.id.version)
+        if not place.version.isdecimal():
+            raise PackagingError(f"model {place.label!r}: a version is a number; register it again")
+
+        def fetch(content: Path) -> None:
+            assert self.registry is not None
+            content.rmdir()
+            self.registry.fetch(model, content)
+
+        def fill(content: Path) -> None:
+            files = store.make("model-files", model.digest, fetch)
+            target = content / MODELS / place.name / place.version
+            target.mkdir(parents=True)
+            tree.copy(store.content(files), target, store.listing(files), link=True)
+
+        return self._layer(store, "model", [place.path, model.digest], fill)
+
+    def _models(self, model: Model) -> list[Model]:
+        """Return the models of the service: of several, *model* and the newest versions of the others."""
+        names = self.workspace.spec.model_names
+        if len(names) < 2 or model.id.name not in names:
+            return [model]
+        assert self.registry is not None
+        return [model if name == model.id.name else self.registry.get(name) for name in names]
+
+    def _samples(self, model: Model) -> tuple[Sample, ...]:
+        if model.signature is not None:
+            return ()
+        if model.has_samples and self.registry is not None:
+            with TemporaryDirectory() as folder:
+                own = self.registry.samples(model, Path(folder) / "samples")
+                if own is not None:
+                    return samples.read(own)
+        folder_name = self.workspace.spec.serve.samples
+        return samples.read(self.workspace.root / folder_name) if folder_name is not None else ()
+
+    def _layer(self, store: LayerStore, kind: str, made_from: Any, fill: Callable[[Path], None]) -> Layer:
+        def filling(content: Path) -> None:
+            fill(content)
+            self.made.append(kind)
+
+        return store.make(kind, made_from, filling)
+
+    def _words(self, layer: Layer) -> str:
+        return f"{layer.kind} {_size(layer.size)} {'made' if layer.kind in self.made else 'reused'}"
+
+
+def _framework(workspace: Workspace, model: Model, lock: locks.Lock) -> str:
+    """Return the framework that serves *model* without an entry script."""
+    script = f"{workspace.file}: serve.entry-script: missing"
+    if model.framework is None:
+        raise ConfigError(f"{script}, and {model.label} was registered without a framework; write one of the two")
+    if model.framework not in PACKAGES:
+        raise ConfigError(
+            f"{script}, and framework {model.framework!r} of {model.label} is not served without one; "
+            f"known: {', '.join(PACKAGES)}"
+        )
+    package = PACKAGES[model.framework]
+    if package not in lock.names:
+        version = f"=={model.framework_version}" if model.framework_version else ""
+        where = workspace.spec.serve.dependencies or "a file named by serve.dependencies"
+        raise PackagingError(
+            f"{lock.path}: has no {package}, which serves {model.framework} models such as {model.label}; "
+            f"write {package}{version} into {where} and run `stageway lock`"
+        )
+    return model.framework
+
+
+def _install(lock: locks.Lock, content: Path, cache: Path) -> None:
+    """Unpack the lock's wheels into *content*. Copied, never linked: uv's own cache is shared with other programs."""
+    with caches.scratch(cache) as place:
+        pinned = place / lock.path.name
+        pinned.write_text(lock.text, encoding="utf-8")
+        try:
+            uv_tool.run(
+                [
+                    *("pip", "install", "--requirements", str(pinned), "--target", str(content)),
+                    *("--no-deps", "--require-hashes", "--only-binary=:all:", "--no-compile-bytecode"),
+                    *("--link-mode=copy", f"--python={machine.interpreter()}"),
+                ],
+                cwd=lock.path.parent,
+                failing=f"{lock.path}: cannot be installed for Python {machine.python_version()} "
+                f"on {machine.platform_name()}",
+            )
+        except uv_tool.FullDiskError as error:
+            raise caches.full(cache) from error
+    _without_interpreter(content)
+
+
+def _without_interpreter(content: Path) -> None:
+    """Remove what holds this machine's paths: uv's lock, and commands that start with an interpreter's address."""
+    (content / ".lock").unlink(missing_ok=True)
+    gone: set[str] = set()
+    for path in (content / "bin").glob("*"):
+        with path.open("rb") as file:
+            if file.read(2) == b"#!":
+                gone.add(f"bin/{path.name}")
+    for name in gone:
+        (content / name).unlink()
+    if not any((content / "bin").glob("*")):
+        shutil.rmtree(content / "bin", ignore_errors=True)
+    for record in content.glob("*.dist-info/RECORD"):
+        lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.split(",")[0] not in gone]
+        if len(kept) != len(lines):
+            record.write_text("".join(kept), encoding="utf-8")
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB" if size >= 2**20 // 10 else f"{size / 2**10:,.1f} KiB"
