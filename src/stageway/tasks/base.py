@@ -8,10 +8,11 @@ from typing import cast
 
 from stageway import plugins, samples, store
 from stageway.config.workspace import Workspace
-from stageway.dossier import Dossier
+from stageway.dossier import Deployment, Dossier
 from stageway.errors import ConfigError
+from stageway.evidence import Profile
 from stageway.registries.base import Registry
-from stageway.release import slug
+from stageway.release import Release, slug
 from stageway.samples import Sample
 from stageway.targets.base import Target
 
@@ -47,14 +48,34 @@ def service_name(workspace: Workspace, stage: str) -> str:
     return slug(f"{workspace.spec.name}-{stage}")
 
 
+def serving_already(workspace: Workspace, stage: str, release: Release) -> bool:
+    """Say whether *stage* answers with *release*, as its target reports it."""
+    serving = open_target(workspace, stage).observe(service_name(workspace, stage)).serving
+    return serving is not None and serving.release == release.id
+
+
 def known(workspace: Workspace, reference: str) -> Dossier:
     """Return what registry and store know of a version: its facts, and its newest release with the evidence."""
     model = open_registry(workspace).get(reference)
     dossier = Dossier(pipeline=workspace.spec.name, model=model)
     with store.open(workspace) as opened:
-        release = next((one for one in opened.releases.all() if one.model == model.id), None)
+        release = next(iter(opened.releases.of(model.id)), None)
         if release is None:
             return dossier
         evidence = opened.evidence.of(release.id)
-    contract = evidence["contract"].facts if "contract" in evidence else None
-    return dossier.having(release=release, contract=contract).with_evidence(*evidence.values())
+        smoke = [
+            found["smoke"]
+            for stage in workspace.spec.stages
+            if "smoke" in (found := opened.evidence.of(release.id, stage))
+        ]
+        rows = [opened.stages.current(stage) for stage in workspace.spec.stages]
+    dossier = dossier.having(release=release).with_evidence(*evidence.values()).with_evidence(*smoke)
+    if "contract" in evidence:
+        dossier = dossier.having(contract=evidence["contract"].facts)
+    if "profile" in evidence:
+        dossier = dossier.having(profile=Profile.model_validate(evidence["profile"].facts))
+    placed = (row for row in rows if row is not None and row.release == release.id)
+    for row in placed:
+        fields = {name: getattr(row, name) for name in Deployment.model_fields}
+        dossier = dossier.deployed(Deployment.model_validate(fields))
+    return dossier
