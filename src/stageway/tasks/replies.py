@@ -24,14 +24,18 @@ _RAISED = re.compile(r"Traceback \(most recent call last\)|^\s*(?:\w+\.)*[A-Z]\w
 """What no result looks like, wherever it stands."""
 
 _TEXT_OF_ERROR = re.compile(
-    r"^\s*(?:an? )?(?:error|exception|failed|failure)\s*(?:[:!]|occurred)"
-    r"|got an unexpected keyword argument|missing \d+ required positional|takes \d+ positional arguments?"
-    r"|could not convert|cannot convert|invalid literal for|name '\w+' is not defined|not subscriptable"
-    r"|has no attribute '|object is not (?:callable|iterable)|unsupported operand|index out of range"
-    r"|is out of bounds for|division by zero|must be (?:str|real number)|not JSON serializable|Expecting (?:value|property name)"
-    r"|No such file or directory|Expected \dD array|Reshape your data|features?, but \w+ is expecting"
-    r"|not in index|are in the \[columns\]|shapes? .*not aligned|could not be broadcast|instance is not fitted yet"
-    r"|^'[^']*'$",
+    "|".join(
+        (
+            r"^\s*(?:an? )?(?:error|exception|failed|failure)\s*(?:[:!]|occurred)",
+            r"got an unexpected keyword argument|missing \d+ required positional|takes \d+ positional arguments?",
+            r"could not convert|cannot convert|invalid literal for|name '\w+' is not defined|not subscriptable",
+            r"has no attribute '|object is not (?:callable|iterable)|unsupported operand|division by zero",
+            r"index out of range|is out of bounds for|must be (?:str|real number)|not JSON serializable",
+            r"Expecting (?:value|property name)|No such file or directory|not in index|are in the \[columns\]",
+            r"Expected \dD array|Reshape your data|features?, but \w+ is expecting|instance is not fitted yet",
+            r"shapes? .*not aligned|could not be broadcast|^'[^']*'$",
+        )
+    ),
     re.IGNORECASE,
 )
 """How ``str(error)`` of Python, NumPy, pandas and scikit-learn reads; a key in quotes is that of ``KeyError``."""
