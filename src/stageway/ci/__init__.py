@@ -1,0 +1,1 @@
+"""What CI systems need of Stageway: the tasks' action and step files, and outputs in each system's own format."""
