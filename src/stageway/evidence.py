@@ -50,6 +50,17 @@ class Profile(Fact):
     machine: str = ""
     image_digest: str = ""
 
+    def sentence(self) -> str:
+        """Say the profile in one line; what could not be measured is left out."""
+        found: list[str] = []
+        if self.service_ms_p50 is not None and self.service_ms_p95 is not None:
+            found.append(f"p50 {self.service_ms_p50:.2f} ms, p95 {self.service_ms_p95:.2f} ms")
+        if self.throughput_rps is not None:
+            found.append(f"{self.throughput_rps:.0f} requests/s")
+        found.append(f"starts in {self.start_seconds:.1f} s, peak {self.memory_peak_mib:.0f} MiB")
+        cpu = f"cpu {self.recommended_cpu:g}, " if self.recommended_cpu is not None else ""
+        return f"{', '.join(found)}; take {cpu}memory {self.recommended_memory_mib} MiB"
+
 
 class SmokeCheck(Fact):
     """One sample (or built-in check) and what came of it; *problem* is a sentence, empty when it passed."""

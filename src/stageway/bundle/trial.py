@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from stageway.bundle.bundle import Bundle
+from stageway.contract import Contract
 from stageway.errors import RefusedError
 from stageway.serving.control import ControlFile
 
@@ -59,6 +60,12 @@ class Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self.uds))
+
+    def patience(self, seconds: float) -> None:
+        """Wait at most *seconds* for the next reply."""
+        self.timeout = seconds
+        if self.sock is not None:
+            self.sock.settimeout(seconds)
 
     def ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Reply:
         """Send one request and read the whole reply. Raises ``OSError`` or ``http.client.HTTPException``."""
@@ -117,6 +124,13 @@ class Trial:
             raise RefusedError(
                 f"{method} {path}: the service gave no answer: {error}", detail=self.log_tail()
             ) from error
+
+    def contract(self) -> Contract:
+        """Ask the service for its contract. Raises ``RefusedError`` when it does not say one."""
+        answer = self.request("GET", "/contract.json")
+        if answer.status != 200:
+            raise RefusedError(f"the service does not say its contract: status {answer.status}", detail=self.log_tail())
+        return Contract.from_json(answer.json())
 
     def close(self) -> None:
         if self._connection is not None:

@@ -7,7 +7,7 @@ from stageway.bundle import Bundle, trial
 from stageway.config.workspace import Workspace
 from stageway.contract import Contract, describe
 from stageway.dossier import Dossier
-from stageway.errors import RefusedError, RegistryError
+from stageway.errors import RegistryError
 from stageway.evidence import Evidence
 from stageway.registries.base import Registry
 from stageway.release import Model, Release
@@ -57,13 +57,7 @@ def _contract(dossier: Dossier, bundle: Bundle) -> Contract:
     if dossier.contract is not None and profile is not None and profile.image_digest == bundle.digest:
         return dossier.need_contract()
     with trial.serve(bundle, version=bundle.manifest.models[0].label) as service:
-        answer = service.request("GET", "/contract.json")
-        if answer.status != 200:
-            raise RefusedError(
-                f"the service of {bundle.label} does not say its contract: status {answer.status}",
-                detail=service.log_tail(),
-            )
-        return Contract.from_json(answer.json())
+        return service.contract()
 
 
 def _kept(dossier: Dossier, release: Release) -> tuple[Evidence, ...]:
