@@ -38,7 +38,7 @@ GITHUB_RUN = """\
 mark="$(python3 -c 'import secrets; print(secrets.token_hex(16))')"
 echo "::stop-commands::$mark"
 code=0
-"$STAGEWAY" "${{arguments[@]}}" || code=$?
+"$COMMAND" "${{arguments[@]}}" || code=$?
 echo "::$mark::"
 exit "$code"
 """
@@ -123,7 +123,7 @@ def github_action(name: str, task: Callable[..., Any]) -> str:
                     "name": f"stageway {name}",
                     "id": "task",
                     "shell": "bash",
-                    "env": {"STAGEWAY": "${{ steps.install.outputs.command }}"}
+                    "env": {"COMMAND": "${{ steps.install.outputs.command }}"}
                     | {_variable(one): f"${{{{ inputs.{one.name} }}}}" for one in taken},
                     "run": GITHUB_RUN.format(arguments=_arguments(name, taken)),
                 },
