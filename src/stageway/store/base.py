@@ -172,7 +172,10 @@ class Database:
                 finally:
                     self._open.connection = None
         except DBAPIError as error:
-            raise translated(error, self.where) from error
+            said = translated(error, self.where)
+            if said is None:
+                raise
+            raise said from error
 
 
 def connect(address: str, root: Path, workspace: str) -> Database:
@@ -238,8 +241,8 @@ def _hidden(address: str) -> str:
     return f"{before.partition('://')[0]}://***@{after}" if at else address
 
 
-def translated(error: DBAPIError, where: str) -> Exception:
-    """Say a driver's error as ours; what is our bug (a wrong statement, a broken rule) comes back as it is."""
+def translated(error: DBAPIError, where: str) -> StagewayError | None:
+    """Say a driver's error as ours; ``None`` for what is our bug (a wrong statement, a broken rule)."""
     said = str(error.orig).strip().splitlines()[0] if error.orig is not None and str(error.orig).strip() else str(error)
     for signs, make, sentence in _SAYINGS:
         if any(sign in said for sign in signs):
@@ -251,7 +254,7 @@ def translated(error: DBAPIError, where: str) -> Exception:
         for start, make, sentence in _STATES:
             if state.startswith(start):
                 return make(f"{where}: {sentence}")
-    return error
+    return None
 
 
 _SAYINGS: tuple[tuple[tuple[str, ...], type[StoreError] | type[TryAgainError], str], ...] = (

@@ -198,9 +198,10 @@ class Runs:
         found = self._select([runs.c.number == number], limit=1)
         return found[0] if found else None
 
-    def going(self, pipeline: str | None = None) -> list[Run]:
+    def going(self, pipeline: str | None = None, policy: str | None = None) -> list[Run]:
         """Return the runs that have not ended, oldest first."""
         where: list[Where] = [_GOING, *([] if pipeline is None else [runs.c.pipeline == pipeline])]
+        where += [] if policy is None else [runs.c.policy == policy]
         return self._select(where, limit=None, oldest_first=True)
 
     def going_for(self, pipeline: str, identity: str) -> Run | None:
@@ -228,10 +229,19 @@ class Runs:
         with self._database.write() as connection:
             return connection.execute(update(runs).where(*self._run(number), *where).values(**values)).rowcount == 1
 
-    def claimable(self, limit: int = 100) -> list[Run]:
-        """Return the runs that a worker may want: those that are due, and the running ones; oldest first."""
-        due = or_(runs.c.state == "running", and_(runs.c.state == "queued", _due <= self._database.now()))
-        return self._select([_GOING, due], limit=limit, oldest_first=True)
+    def claimable(self, number: int | None = None, limit: int = 100) -> list[Run]:
+        """Return the running runs and those that are due (or only *number* of these), oldest first."""
+        due = and_(runs.c.state == "queued", _due <= self._database.now())
+        if number is not None:
+            due = and_(due, runs.c.number == number)
+        return self._select([_GOING, or_(runs.c.state == "running", due)], limit=limit, oldest_first=True)
+
+    def first_going(self, pipeline: str) -> int | None:
+        """Return the oldest run of *pipeline* that has not ended."""
+        with self._database.read() as connection:
+            where: list[Where] = [runs.c.workspace == self._database.workspace, _GOING, runs.c.pipeline == pipeline]
+            found = connection.scalar(select(func.min(runs.c.number)).where(*where))
+        return None if found is None else int(found)
 
     def add_task(self, run: int, number: int, task: str, stage: str, **values: Any) -> None:
         """Add a task; one that is there already (a commit whose answer was lost) stays as it is."""
@@ -242,13 +252,11 @@ class Runs:
             )
             connection.execute(statement.on_conflict_do_nothing())
 
-    def change_task(self, run: int, number: int, **values: Any) -> None:
+    def change_task(self, run: int, number: int, *where: ColumnElement[bool], **values: Any) -> bool:
+        """Change one task if *where* holds; ``False`` when it does not."""
+        key = [tasks.c.workspace == self._database.workspace, tasks.c.run == run, tasks.c.number == number]
         with self._database.write() as connection:
-            connection.execute(
-                update(tasks)
-                .where(tasks.c.workspace == self._database.workspace, tasks.c.run == run, tasks.c.number == number)
-                .values(**values)
-            )
+            return connection.execute(update(tasks).where(*key, *where).values(**values)).rowcount == 1
 
     def tasks(self, run: int) -> list[TaskRow]:
         """Return the run's tasks in order."""

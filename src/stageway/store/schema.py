@@ -36,7 +36,7 @@ def _version(database: Database) -> str | None:
         with database.engine.connect().execution_options(stageway_write=False) as connection:
             return _read_version(connection, database)
     except DBAPIError as error:
-        raise translated(error, database.where) from error
+        raise translated(error, database.where) or error from error
 
 
 def _read_version(connection: Connection, database: Database) -> str | None:
@@ -79,7 +79,7 @@ def _migrate(database: Database) -> None:
                 config.attributes["connection"] = connection
                 command.upgrade(config, HEAD)
     except DBAPIError as error:
-        raise translated(error, database.where) from error
+        raise translated(error, database.where) or error from error
 
 
 @contextmanager
