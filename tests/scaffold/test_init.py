@@ -43,7 +43,7 @@ def test_nothing_of_the_template_language_is_left(tmp_path: Path) -> None:
     for path in project.files:
         text = (project.folder / path).read_text()
         assert path.suffix != ".jinja"
-        assert "{{ model" not in text
+        assert "[[ " not in text
         assert "{%" not in text
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from stageway import scaffold
+from stageway import plugins, scaffold
+from stageway.ci.inputs import inputs
 from stageway.config.workspace import Workspace
 from stageway.images import lock as locks
 from stageway.samples import read
@@ -64,6 +67,7 @@ def trained(project: Path, output: Path, *arguments: str) -> tuple[dict[str, flo
     return metrics, json.loads((output / "samples" / "one-row.expected.json").read_text())
 
 
+@pytest.mark.slow
 def test_training_makes_better_worse_and_breaking_versions(project: Path, tmp_path: Path) -> None:
     first, reply = trained(project, tmp_path / "1")
     better, _ = trained(project, tmp_path / "2", "--alpha", "0.1")
@@ -75,6 +79,53 @@ def test_training_makes_better_worse_and_breaking_versions(project: Path, tmp_pa
     assert [type(one) for one in (reply[0], worse_reply[0])] == [float, float]  # type: ignore[index]
     assert isinstance(pairs, list)
     assert [len(one) for one in pairs] == [2]
+
+
+def uses(project: Path, file: str) -> list[tuple[str, dict[str, str]]]:
+    """Return the Stageway tasks that a CI file calls, with what it gives them."""
+    content = yaml.safe_load((project / file).read_text())
+    steps = content["jobs"]["deploy"]["steps"] if "jobs" in content else content["steps"]
+    found = []
+    for step in steps:
+        called = re.search(
+            r"(?:/|^)tasks/([a-z-]+)(?:@v1|/step.yml@stageway)$", step.get("uses", step.get("template", ""))
+        )
+        if called:
+            found.append((called[1], step.get("with", step.get("parameters", {}))))
+    return found
+
+
+@pytest.mark.parametrize("file", [".github/workflows/deploy.yml", "azure-pipelines.yml"])
+def test_its_ci_files_take_a_version_the_whole_way(project: Path, file: str) -> None:
+    called = uses(project, file)
+    assert [(task, given.get("stage") or given.get("to")) for task, given in called] == [
+        ("register", None),
+        ("profile", None),
+        ("package", None),
+        ("deploy", "dev"),
+        ("smoke-test", "dev"),
+        ("promote", "prod"),
+        ("smoke-test", "prod"),
+    ]
+    for task, given in called:
+        known = {one.name: one for one in inputs(task, plugins.load("task", task))}
+        assert set(given) - {"name"} <= set(known), task
+        assert {one.name for one in known.values() if one.required} <= set(given), task
+
+
+def test_its_github_workflow_is_valid(project: Path) -> None:
+    check = [str(UV.with_name("check-jsonschema")), "--builtin-schema", "vendor.github-workflows"]
+    if not Path(check[0]).exists():
+        pytest.skip("check-jsonschema is not installed; `pip install --group lint` supplies it")
+    done = subprocess.run([*check, ".github/workflows/deploy.yml"], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_its_ci_files_use_the_copy_that_was_asked_for(tmp_path: Path) -> None:
+    made = scaffold.init("m", tmp_path / "m", answers={"owner": "acme"}, own_repository=True)
+    assert "uses: acme/stageway/tasks/deploy@v1" in (made.folder / ".github/workflows/deploy.yml").read_text()
+    assert "name: acme/stageway\n" in (made.folder / "azure-pipelines.yml").read_text()
+    assert "${{ secrets.MLFLOW_TRACKING_URI }}" in (made.folder / ".github/workflows/deploy.yml").read_text()
 
 
 @pytest.mark.slow
