@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 Schema = Dict[str, Any]
+
+MISSING = "missing"
 
 SOURCES = ("decorators", "signature", "samples", "none")
 
@@ -102,10 +104,14 @@ class Break:
     after: str
 
     def __str__(self) -> str:
+        if self.side == "request" and self.before == MISSING:
+            return f"request: needs {self.path.lstrip('.')} ({self.after}), which was not agreed"
         return f"{self.side}{self.path}: {self.after} where {self.before} was agreed"
 
     def sentence(self, old: str, new: str) -> str:
         """Say it with the names of both releases."""
+        if self.side == "request" and self.before == MISSING:
+            return f"the request of {new} needs {self.path.lstrip('.')} ({self.after}), which {old} does not"
         verb, past = ("must be", "takes") if self.side == "request" else ("is", "gives")
         return f"the {self.side}{self.path} of {new} {verb} {self.after} where {old} {past} {self.before}"
 
@@ -124,12 +130,45 @@ def differences(old: Contract, new: Contract) -> List[Break]:
     return found
 
 
+def merge(schemas: Sequence[Schema]) -> Schema:
+    """Return one schema that fits all that fit one of *schemas* (as ``infer`` makes them); what differs is left open."""
+    first, rest = schemas[0], schemas[1:]
+    for other in rest:
+        first = _both(first, other)
+    return first
+
+
+def _both(one: Schema, other: Schema) -> Schema:
+    if one == other:
+        return one
+    kind = one.get("type")
+    if kind != other.get("type"):
+        kinds = {*_listed(kind), *_listed(other.get("type"))}
+        return {"type": sorted(kinds)} if kind and other.get("type") and not kinds & {"array", "object"} else {}
+    if kind not in ("array", "object"):
+        return {"type": kind} if kind is not None else {}
+    if kind == "array":
+        merged: Schema = {"type": "array"}
+        if one.get("items") and other.get("items"):
+            merged["items"] = _both(one["items"], other["items"])
+        for limit in ("minItems", "maxItems"):
+            if limit in one and one.get(limit) == other.get(limit):
+                merged[limit] = one[limit]
+        return merged
+    names = {**one.get("properties", {}), **other.get("properties", {})}
+    for name in set(one.get("properties", {})) & set(other.get("properties", {})):
+        names[name] = _both(one["properties"][name], other["properties"][name])
+    required = sorted(set(one.get("required", ())) & set(other.get("required", ())))
+    return {"type": "object", "properties": names, "required": required}
+
+
+def _listed(kind: Any) -> List[str]:
+    return [str(one) for one in kind] if isinstance(kind, list) else [str(kind)]
+
+
 def breaks(old: Contract, new: Contract) -> List[str]:
     """Say, one sentence each, what a client of *old* can no longer rely on with *new*."""
     return [str(one) for one in differences(old, new)]
-
-
-MISSING = "missing"
 
 
 def _types(schema: Schema) -> Optional[List[str]]:
