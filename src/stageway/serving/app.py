@@ -89,7 +89,6 @@ class App:
         if body is None:
             limit = self._settings.max_body
             reply = replies.message(413, "the body is larger than the {} bytes this service takes".format(limit))
-            # What is left of the body stays unread.
             reply.headers.append(CLOSE)
             return reply
         headers = scope.headers
@@ -123,16 +122,22 @@ class App:
         return reply
 
     async def _body(self, headers: Any, protocol: Any) -> Optional[bytes]:
-        """Return the whole body, or ``None`` as soon as it is known to be too large."""
+        """Return the whole body, or ``None`` when it is too large.
+
+        What is too large is still read, up to as much again, since most clients read the refusal only after that.
+        """
+        limit = self._settings.max_body
         length = headers.get("content-length")
-        if length is not None and length.isdigit():
-            return None if int(length) > self._settings.max_body else await protocol()
-        body = bytearray()
+        if length is not None and length.isdigit() and int(length) <= limit:
+            return await protocol()
+        body, size = bytearray(), 0
         async for part in protocol:
-            body += part
-            if len(body) > self._settings.max_body:
-                return None
-        return bytes(body)
+            size += len(part)
+            if size <= limit:
+                body += part
+            elif size > 2 * limit:
+                break
+        return bytes(body) if size <= limit else None
 
     def _identities(self, headers: Any) -> "tuple[list[tuple[str, str]], Optional[Reply]]":
         """Return the headers that name this request, and a refusal when a name is too long."""

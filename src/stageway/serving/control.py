@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+from pathlib import Path
 
 from stageway.errors import ConfigError
 
@@ -44,7 +45,7 @@ class ControlFile:
             os.write(descriptor, bytes(SLOTS + SLOT * workers))
         finally:
             os.close(descriptor)
-        os.replace(fresh, name)
+        Path(fresh).replace(name)
         return cls.open(name)
 
     @classmethod

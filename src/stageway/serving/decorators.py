@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Iterator, Optional
 
 from stageway.contract import Contract, Schema
 
@@ -26,20 +26,40 @@ def declared(run: Callable[..., Any]) -> "Optional[dict[str, Any]]":
     for part in ("properties", "example"):
         if isinstance(given.get(part), dict):
             given[part].pop(HEADERS, None)
-    parameters = inspect.signature(inspect.unwrap(run)).parameters
-    required = [
-        name
-        for name in given.get("properties", {})
-        if name in parameters and parameters[name].default is inspect.Parameter.empty
-    ]
-    if required:
-        given["required"] = required
     return {"input": given, "output": copy.deepcopy(schema_util.get_output_schema(run))}
 
 
-def contract(schemas: "dict[str, Any]") -> Contract:
-    """Return the contract that *schemas* (of ``declared``) amount to."""
-    return Contract(_plain(schemas["input"]), _plain(schemas["output"]), "decorators")
+def contract(run: Callable[..., Any], schemas: "dict[str, Any]") -> Contract:
+    """Return the contract that *schemas* (of ``declared``) amount to; parameters with a default may be left out."""
+    request = _plain(schemas["input"])
+    if request is not None:
+        parameters = inspect.signature(inspect.unwrap(run)).parameters.values()
+        needed = {one.name for one in parameters if one.default is inspect.Parameter.empty}
+        request["required"] = sorted(needed & set(request.get("properties", ())))
+        for name, shape in _enforced_shapes(run):
+            _fix_lengths(request.get("properties", {}).get(name, {}), shape)
+    return Contract(request, _plain(schemas["output"]), "decorators")
+
+
+def _enforced_shapes(run: Any) -> "Iterator[tuple[str, tuple[int, ...]]]":
+    """Yield the parameters whose arrays keep the shape of their sample, which their Swagger schemas do not say."""
+    while run is not None:
+        wrapper = getattr(run, "_self_wrapper", None)
+        if inspect.isfunction(wrapper):
+            known = inspect.getclosurevars(wrapper).nonlocals
+            shape = getattr(getattr(known.get("param_type"), "sample_input", None), "shape", None)
+            if shape is not None and getattr(known["param_type"], "enforce_shape", False):
+                yield str(known.get("param_name")), tuple(int(length) for length in shape)
+        run = getattr(run, "__wrapped__", None)
+
+
+def _fix_lengths(schema: Schema, shape: "tuple[int, ...]") -> None:
+    """Write down how long the inner arrays are; how many rows come in is the client's choice."""
+    for length in shape[1:]:
+        schema = schema.get("items") or {}
+        if schema.get("type") != "array":
+            return
+        schema["minItems"] = schema["maxItems"] = length
 
 
 def _plain(schema: Schema) -> Optional[Schema]:
@@ -51,5 +71,5 @@ def _plain(schema: Schema) -> Optional[Schema]:
         found["items"] = _plain(schema["items"]) or {}
     if "properties" in schema:
         found["properties"] = {name: _plain(inner) or {} for name, inner in schema["properties"].items()}
-        found["required"] = sorted(schema.get("required", schema["properties"]))
+        found["required"] = sorted(schema["properties"])
     return found

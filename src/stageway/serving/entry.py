@@ -31,7 +31,7 @@ class EntryScript:
         self._run: Callable[..., Any] = run
         self._code = getattr(inspect.unwrap(run), "__code__", None)
         self.declared = decorators.declared(run)
-        self.contract = Contract() if self.declared is None else decorators.contract(self.declared)
+        self.contract = Contract() if self.declared is None else decorators.contract(run, self.declared)
         self._parameters = self._checked(inspect.signature(inspect.unwrap(run)))
         self._wants_headers = REQUEST_HEADERS in self._parameters
         self._names = [name for name in self._parameters if name != REQUEST_HEADERS]

@@ -1,4 +1,4 @@
-"""The arguments of ``python -m stageway.serving``, and its end: 0 after a stop, 1 when it cannot serve, 2 for misuse."""
+"""The arguments of ``python -m stageway.serving``, and how it ends: 0 stopped, 1 cannot serve, 2 wrong use."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 def _serve(settings: Settings, scratch: str) -> int:
-    control = settings.control or os.path.join(scratch, "control")
-    if not os.path.exists(control):
+    control = Path(settings.control or Path(scratch, "control")).absolute()
+    if not control.exists():
         ControlFile.create(control, settings.workers).close()
     try:
         from stageway.serving.server import serve
     except ModuleNotFoundError as error:
         packages = ", ".join(one.partition(";")[0] for one in REQUIREMENTS)
         return _cannot_start("the package {!r} is missing; the layers have to hold {}".format(error.name, packages))
-    serve(replace(settings, control=os.path.abspath(control)))
+    serve(replace(settings, control=str(control)))
     return 0
 
 

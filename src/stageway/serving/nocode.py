@@ -115,9 +115,8 @@ def _model_file(folder: Path) -> Path:
     if len(models) == 1:
         return models[0]
     found = ", ".join(str(path.relative_to(folder)) for path in models[:5]) or "none"
-    raise StartError(
-        "one model file is served without an entry script; {} holds {}: {}".format(folder, len(models), found)
-    )
+    sentence = "without an entry script one model file is served; {} holds {}: {}"
+    raise StartError(sentence.format(folder, len(models), found))
 
 
 def _unpickled(path: Path) -> Any:

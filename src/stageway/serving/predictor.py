@@ -33,7 +33,7 @@ class Predictor:
             raise errors[0]
 
     async def submit(self, function: Callable[[Any], Any], argument: Any, timeout: float) -> Any:
-        """Run *function* on the prediction thread; ``asyncio.TimeoutError`` when it takes more than *timeout* seconds."""
+        """Run *function* on the prediction thread; ``asyncio.TimeoutError`` after *timeout* seconds."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
 

@@ -130,7 +130,7 @@ class Crew:
 
 
 def _socket_options(settings: Settings) -> "dict[str, Any]":
-    length = len(os.fsencode(os.path.abspath(settings.uds)))
+    length = len(os.fsencode(Path(settings.uds).absolute()))
     if length > LONGEST_SOCKET_PATH:
         sentence = "--uds {}: the path has {} bytes, a Unix socket takes {}; use a shorter folder"
         raise StartError(sentence.format(settings.uds, length, LONGEST_SOCKET_PATH))
