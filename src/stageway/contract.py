@@ -131,7 +131,7 @@ def differences(old: Contract, new: Contract) -> List[Break]:
 
 
 def merge(schemas: Sequence[Schema]) -> Schema:
-    """Return one schema that fits all that fit one of *schemas* (as ``infer`` makes them); what differs is left open."""
+    """Return one schema for all that fit one of *schemas* (as ``infer`` makes them); what differs is left open."""
     first, rest = schemas[0], schemas[1:]
     for other in rest:
         first = _both(first, other)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stageway.contract import Contract, infer, merge
 from stageway.errors import ConfigError
 
 EXPECTED = ".expected.json"
@@ -46,6 +48,15 @@ def read(folder: Path) -> tuple[Sample, ...]:
         )
         _json(path)
     return tuple(found)
+
+
+def contract(found: Sequence[Sample]) -> Contract | None:
+    """Return the contract that samples with their replies imply, or ``None`` when no sample has a reply."""
+    told = [one for one in found if one.has_expected]
+    if not told:
+        return None
+    requests = merge([infer(one.request_json) for one in found])
+    return Contract(requests, merge([infer(one.expected) for one in told]), "samples")
 
 
 def _bytes(path: Path) -> bytes:

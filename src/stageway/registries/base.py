@@ -9,6 +9,9 @@ from typing import Any, Protocol
 from stageway.facts import Fact
 from stageway.release import Model, ModelVersion
 
+FRAMEWORKS = ("ScikitLearn", "Onnx", "TensorFlow", "TfKeras", "PyTorch", "Multi", "Custom")
+"""Frameworks as Azure ML v1 names them."""
+
 
 class NewVersion(Fact):
     """What is to be registered. Exactly one source: *path* (file or folder), *run_id*, or *experiment* with *best_by*.
@@ -52,7 +55,7 @@ class Registry(Protocol):
         """Register, or say which version has the same bytes (unless ``want.again``)."""
 
     def get(self, reference: str) -> Model:
-        """Return ``name:version``, ``name@alias`` or the newest of ``name``. Raises ``RegistryError`` when there is none."""
+        """Return ``name:version``, ``name@alias`` or the newest of ``name``; ``RegistryError`` when there is none."""
 
     def find(self, version: ModelVersion) -> Model | None:
         """Return the version with exactly this identity, or ``None`` when it is gone (or was created again)."""
@@ -60,8 +63,14 @@ class Registry(Protocol):
     def names(self) -> Sequence[str]:
         """Return the registered models' names."""
 
-    def versions(self, name: str, *, since: int | None = None) -> Sequence[Model]:
-        """Return versions of *name*, newest first; with *since* (ms) only those created at or after it, in pages."""
+    def versions(
+        self, name: str, *, since: int | None = None, tags: Mapping[str, str] | None = None
+    ) -> Sequence[Model]:
+        """Return versions of *name*, newest first: created at or after *since* (ms), with all of *tags*.
+
+        A list is quick, so files, metrics and signature are left to ``get`` and ``find``; a model that does not exist
+        has no versions.
+        """
 
     def fetch(self, model: Model, into: Path) -> Path:
         """Put the version's files into the new folder *into* and verify its digest. Returns *into*."""

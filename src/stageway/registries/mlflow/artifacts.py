@@ -1,0 +1,91 @@
+"""Where MLflow keeps a file, and how to read it: in place when it is on this machine, else downloaded first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from stageway.errors import RegistryError
+from stageway.registries.mlflow.connection import Connection, MissingError
+
+EMBEDDED = "artifacts"
+
+
+class Artifacts:
+    """The artifact store behind one registry."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def local(self, uri: str) -> Path | None:
+        """Return the path of *uri* on this machine, or ``None`` when it is elsewhere.
+
+        A workspace that was moved takes its artifacts along: MLflow remembers absolute paths, so what is missing there
+        is looked for in the workspace.
+        """
+        parts = urlsplit(uri)
+        if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
+            return None
+        path = Path(unquote(parts.path) if parts.scheme else uri)
+        if self.connection.embedded and not path.exists():
+            here = Path(*self.connection.state.parts[-1:], EMBEDDED).parts
+            for at in range(len(path.parts) - len(here), 0, -1):
+                if path.parts[at : at + len(here)] == here:
+                    return self.connection.state.joinpath(EMBEDDED, *path.parts[at + len(here) :])
+        return path
+
+    def settle(self, uri: str) -> str:
+        """Return the storage address behind a version's source, which may name a run or another model."""
+        scheme, _, rest = uri.partition(":/")
+        rest = rest.strip("/")
+        with self.connection.asking() as client:
+            if scheme == "runs":
+                run_id, _, path = rest.partition("/")
+                run = client.get_run(run_id)
+                model = logged_model(client, run, path)
+                return str(model.artifact_location) if model is not None else join(run.info.artifact_uri, path)
+            if scheme == "models" and "/" not in rest:
+                return str(client.get_logged_model(rest).artifact_location)
+            if scheme == "models":
+                name, _, version = rest.partition("/")
+                return self.settle(str(client.get_model_version_download_uri(name, version)))
+        return uri
+
+    def get(self, uri: str, scratch: Path) -> Path:
+        """Return the file or folder at the storage address *uri*: where it is, or downloaded into *scratch*."""
+        path = self.local(uri)
+        if path is not None:
+            if not path.exists():
+                raise MissingError(f"{self.connection.where}: {path} is gone; register the version again")
+            return path
+        with self.connection.asking(), self.connection.transfers():
+            from mlflow.artifacts import download_artifacts
+
+            scratch.mkdir(parents=True, exist_ok=True)
+            return Path(download_artifacts(artifact_uri=uri, dst_path=str(scratch), tracking_uri=self.connection.uri))
+
+    def text(self, uri: str, scratch: Path) -> str:
+        """Return the text of the file at *uri*."""
+        path = self.get(uri, scratch)
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RegistryError(f"{self.connection.where}: {path}: cannot be read: {error}") from error
+
+
+def join(uri: str, path: str) -> str:
+    """Return the address of *path* below *uri*."""
+    return f"{uri.rstrip('/')}/{path}" if path else uri
+
+
+def logged_models(client: Any, run: Any) -> list[Any]:
+    """Return the models that a run logged (MLflow 3 keeps them beside the run's artifacts)."""
+    outputs = getattr(run, "outputs", None)
+    return [client.get_logged_model(one.model_id) for one in (outputs.model_outputs if outputs else ())]
+
+
+def logged_model(client: Any, run: Any, name: str) -> Any:
+    """Return the run's newest logged model called *name*, or ``None``."""
+    found = [one for one in logged_models(client, run) if one.name == name]
+    return max(found, key=lambda one: one.creation_timestamp) if found else None
