@@ -45,12 +45,14 @@ def init(
     template: str = "sklearn",
     *,
     answers: Mapping[str, str] | None = None,
+    files: Mapping[str, str] | None = None,
     own_repository: bool = False,
 ) -> Project:
     """Write a project for the model *name* into *folder*, which must be new or empty.
 
     It becomes a Git repository with a first commit, because the commit is recorded with each version of the model;
-    inside a repository that would track it, it stays part of that one (unless *own_repository*).
+    inside a repository that would track it, it stays part of that one (unless *own_repository*). *files* are put
+    beside what the template renders.
     """
     check_model_name(name)
     data = {**_answers(template, answers or {}), "model": name}
@@ -66,6 +68,9 @@ def init(
         project = rendered / "project"
         project.mkdir()
         _render(template, project, data)
+        for path, text in (files or {}).items():
+            (project / path).parent.mkdir(parents=True, exist_ok=True)
+            (project / path).write_text(text, encoding="utf-8")
         commit = None
         if own_repository or not repository.tracks(target.parent, target):
             commit = repository.create(project, f"Start {name} from Stageway's template {template}")
