@@ -33,13 +33,18 @@ class DeploymentConfig(Fact):
 
 
 class Want(Fact):
-    """What should be: *service* answers with *release*. *bundle* is the folder of the unpacked layers."""
+    """What should be: *service* answers with *release*. *bundle* is the folder of the unpacked layers.
+
+    With a *weight* below 1 the release gets that share of the traffic, where the target has the capability ``weights``,
+    and the revisions that were there keep the rest.
+    """
 
     service: str
     stage: str
     release: Release
     config: DeploymentConfig = DeploymentConfig()
     bundle: Path | None = None
+    weight: float = 1.0
 
     @property
     def revision(self) -> str:
@@ -48,7 +53,10 @@ class Want(Fact):
 
 
 class Revision(Fact):
-    """A release on a service as the place reports it. *weight* is its share of traffic (0 to 1), *since* ms since 1970."""
+    """A release on a service as the place reports it. *weight* is its share of the traffic (0 to 1).
+
+    *since* is ms since 1970.
+    """
 
     name: str
     release: str
@@ -78,8 +86,8 @@ class Observed(Fact):
 class Target(Protocol):
     """Made with the workspace: ``Target(workspace)``. *capabilities* name what a plan may ask of it.
 
-    Known capabilities: ``weights`` (traffic by share), ``resources`` (cpu and memory are enforced), ``remote`` (not this
-    machine), ``replicas``.
+    Known capabilities: ``weights`` (traffic by share), ``resources`` (cpu and memory are enforced), ``remote`` (not
+    this machine), ``replicas``.
     """
 
     capabilities: frozenset[str]
@@ -98,7 +106,10 @@ class Target(Protocol):
         """Report what runs; a service that does not exist has no revisions."""
 
     def route(self, service: str, weights: Mapping[str, float]) -> Observed:
-        """Share the traffic among revisions by name; the shares add up to 1."""
+        """Share the traffic among revisions by name; the shares add up to 1.
+
+        A revision with the share 0 stays ready; one that is not named is ended when its requests are done.
+        """
 
     def logs(self, service: str, *, lines: int = 100, follow: bool = False) -> Iterator[str]:
         """Yield the last *lines* of the service's log, then new ones while *follow*."""
@@ -108,3 +119,6 @@ class Target(Protocol):
 
     def down(self) -> list[str]:
         """Stop what this workspace runs at this place and name the services; nothing to do for a ``remote`` place."""
+
+    def up(self) -> list[Observed]:
+        """Start what was stopped, by ``down`` or with the machine; nothing to do for a ``remote`` place."""
