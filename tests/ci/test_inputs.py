@@ -21,6 +21,7 @@ def test_every_kind_of_input_is_read() -> None:
         count: Annotated[int, "How many."] = 3,
         budget: Annotated[float | None, "How long."] = None,
         again: Annotated[bool, "Again."] = False,
+        tags: Annotated[list[str] | None, "KEY=VALUE"] = None,
         how: Annotated[Literal["a", "b"], "How."] = "a",
     ) -> None: ...
 
@@ -31,6 +32,7 @@ def test_every_kind_of_input_is_read() -> None:
         Input("count", "--count", "number", "How many.", False, "3"),
         Input("budget", "--budget", "number", "How long.", False, None),
         Input("again", "--again", "flag", "Again.", False, "false"),
+        Input("tags", "--tags", "list", "KEY=VALUE; one a line", False, None),
         Input("how", "--how", "text", "How.", False, "a"),
     ]
 
@@ -49,10 +51,10 @@ def test_an_input_without_help_is_refused() -> None:
         inputs("t", task)
 
 
-@pytest.mark.parametrize("hint", [list[str], dict[str, str], str | int])
+@pytest.mark.parametrize("hint", [list[int], dict[str, str], str | int])
 def test_a_type_that_ci_cannot_say_is_refused(hint: Any) -> None:
     def task(dossier: Any, workspace: Any, *, stage: Any) -> None: ...
 
     task.__annotations__["stage"] = Annotated[hint, "Where."]
-    with pytest.raises(TypeError, match="use str, int, float, bool or Path"):
+    with pytest.raises(TypeError, match="use str, int, float, bool, Path or list"):
         inputs("t", task)

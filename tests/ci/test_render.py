@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -92,6 +93,13 @@ def test_the_table_of_tasks_and_the_schema_are_as_rendered() -> None:
         assert (catalog.root() / name).read_text() == found[name], "run `python -m stageway.ci.render`"
 
 
+def test_what_the_table_links_to_is_there() -> None:
+    tasks = catalog.root() / "tasks"
+    links = re.findall(r"\]\(([^)]+)\)", (tasks / "README.md").read_text())
+    assert len(links) >= 3 * len(TASKS)
+    assert [link for link in links if not (tasks / link).exists()] == []
+
+
 def test_rendering_again_changes_nothing(tmp_path: Path) -> None:
     written = render_all(tmp_path)
     assert len(written) == 2 * len(TASKS) + 2
@@ -113,12 +121,15 @@ def test_the_action_is_valid_to_github(task: str) -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_step_is_valid_to_azure(task: str) -> None:
-    template = yaml.safe_load(azure_step(task, plugins.load("task", task)))
+    # To Azure every scalar is text.
+    template = yaml.load(azure_step(task, plugins.load("task", task)), yaml.BaseLoader)
     [step] = template["steps"]
     # The schema knows names after Azure has put the parameters in.
-    assert step["name"] == "${{ parameters.name }}"
-    [step["name"]] = [one["default"] for one in template["parameters"] if one["name"] == "name"]
+    assert step["name"] == "${{ parameters['step-name'] }}"
+    [step["name"]] = [one["default"] for one in template["parameters"] if one["name"] == "step-name"]
     jsonschema.validate(template, schema("azure-pipelines"))
+    names = [one["name"] for one in template["parameters"]]
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -140,7 +151,7 @@ def test_the_command_line_knows_every_input(task: str) -> None:
         check=True,
     )
     for one in inputs(task, plugins.load("task", task)):
-        assert (one.flag or one.name.upper()) in done.stdout
+        assert (one.flag or f"[{one.name}]") in done.stdout.lower()
 
 
 @pytest.mark.parametrize("value", HOSTILE)
@@ -202,3 +213,18 @@ def test_a_flag_is_given_only_when_true(tmp_path: Path, recorder: Path) -> None:
     for said, given in (("true", True), ("True", True), ("false", False), ("", False), ("1; touch pwned", False)):
         bash(action["runs"]["steps"][1]["run"], tmp_path, {"COMMAND": str(recorder), "INPUT_AUTOMATIC": said})
         assert ("--automatic" in json.loads((tmp_path / "seen.json").read_text())) is given
+
+
+def test_a_list_is_one_value_a_line(tmp_path: Path, recorder: Path) -> None:
+    action = yaml.safe_load(github_action("register", plugins.load("task", "register")))
+    said = "rmse=1\n\n$(touch pwned)\n  a b  \n--tags=x"
+    bash(action["runs"]["steps"][1]["run"], tmp_path, {"COMMAND": str(recorder), "INPUT_METRICS": said})
+    assert json.loads((tmp_path / "seen.json").read_text()) == [
+        "register",
+        "--json",
+        "--metrics=rmse=1",
+        "--metrics=$(touch pwned)",
+        "--metrics=  a b  ",
+        "--metrics=--tags=x",
+    ]
+    assert not (tmp_path / "pwned").exists()

@@ -56,8 +56,9 @@ def gates(line: str) -> str:
 
 @pytest.mark.usefixtures("third_party")
 def test_a_whole_file_becomes_types(load: Load) -> None:
-    spec = load(WHOLE.replace("  - model-version\n", ""))
+    spec = load(WHOLE)
     assert spec.name == "diabetes"
+    assert [one.name for one in spec.triggers] == ["queue", "model-version"]
     assert spec.triggers[0].name == "queue"
     assert spec.triggers[0].options.address == "here"
     assert spec.serve.environment_variables == {"THREADS": "1", "SINCE": "2024-01-01"}
@@ -85,6 +86,12 @@ def test_the_built_in_gates_get_their_options(load: Load) -> None:
     assert metric.options.root["rmse"].max == 60
     assert metric.options.root["rmse"].tolerance == pytest.approx(0.02)
     assert [one.name for one in (contract, latency, approval)] == ["contract", "latency", "approval"]
+
+
+def test_without_triggers_every_new_version_starts_the_pipeline(load: Load) -> None:
+    [trigger] = load("model: m\n" + STAGES).triggers
+    assert trigger.name == "model-version"
+    assert (trigger.options.tags, trigger.options.policy) == ({}, "latest")
 
 
 def test_aliases_and_merge_keys_share_a_stage(load: Load) -> None:

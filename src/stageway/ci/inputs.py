@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-Kind = Literal["text", "number", "flag"]
+Kind = Literal["text", "number", "flag", "list"]
 
 POSITIONAL = {("register", "path")}
 """Inputs that the command line takes as an argument, without a flag."""
@@ -45,6 +45,8 @@ def inputs(task: str, function: Callable[..., Any]) -> list[Input]:
         kind = _kind(task, parameter.name, hint)
         flag = "" if (task, parameter.name) in POSITIONAL else f"--{name}"
         required = parameter.default is inspect.Parameter.empty
+        if kind == "list":
+            text += "; one a line"
         default = None if required or parameter.default is None else _text(parameter.default)
         found.append(Input(name, flag, kind, text, required, default))
     return found
@@ -65,9 +67,11 @@ def _kind(task: str, name: str, hint: Any) -> Kind:
         return "flag"
     if hint in (int, float):
         return "number"
+    if hint == list[str]:
+        return "list"
     if hint in (str, Path) or typing.get_origin(hint) is Literal:
         return "text"
-    raise TypeError(f"task {task}: the input {name} is a {hint}; use str, int, float, bool or Path")
+    raise TypeError(f"task {task}: the input {name} is a {hint}; use str, int, float, bool, Path or list[str]")
 
 
 def _text(value: Any) -> str:

@@ -134,17 +134,17 @@ def github_action(name: str, task: Callable[..., Any]) -> str:
 
 
 def azure_step(name: str, task: Callable[..., Any]) -> str:
-    """Return ``step.yml``: a step template; its outputs are those of the step that the parameter ``name`` names."""
+    """Return ``step.yml``: a step template; its parameter ``step-name`` is how later steps name its outputs."""
     taken = [*inputs(name, task), *_common(name)]
     own: list[dict[str, Any]] = [_parameter(one) for one in taken]
-    own.append({"name": "name", "type": "string", "default": "stageway_" + name.replace("-", "_")})
+    own.append({"name": "step-name", "type": "string", "default": "stageway_" + name.replace("-", "_")})
     own.append({"name": "package", "type": "string", "default": f"stageway=={__version__}"})
     step = {
         "parameters": own,
         "steps": [
             {
                 "bash": AZURE_RUN.format(arguments=_arguments(name, taken), commands=COMMANDS),
-                "name": "${{ parameters.name }}",
+                "name": "${{ parameters['step-name'] }}",
                 "displayName": f"stageway {name}",
                 "env": {"PACKAGE": "${{ parameters.package }}"}
                 | {_variable(one): f"${{{{ parameters['{one.name}'] }}}}" for one in taken},
@@ -193,7 +193,10 @@ def _arguments(name: str, taken: list[Input]) -> str:
     lines = [f"arguments=({name} --json)"]
     for one in (one for one in taken if one.flag):
         variable = _variable(one)
-        if one.kind == "flag":
+        if one.kind == "list":
+            add = f'if [ -n "$line" ]; then arguments+=("{one.flag}=$line"); fi'
+            lines.append(f'while IFS= read -r line; do {add}; done <<< "${variable}"')
+        elif one.kind == "flag":
             lines.append(f'case "${variable}" in [Tt]rue) arguments+=({one.flag}) ;; esac')
         else:
             lines.append(f'if [ -n "${variable}" ]; then arguments+=("{one.flag}=${variable}"); fi')

@@ -57,8 +57,8 @@ def _take_options(document: Document, problems: list[Problem]) -> dict[Loc, Base
     """Replace each line of ``gates`` and ``triggers`` by its name; return the options by the place of the line."""
     options: dict[Loc, BaseModel] = {}
     places: list[tuple[str, Loc, dict[str, Any], str]] = []
-    if "triggers" in document.value:
-        places.append(("trigger", ("triggers",), document.value, "triggers"))
+    document.value.setdefault("triggers", [one.name for one in PipelineSpec.model_fields["triggers"].default])
+    places.append(("trigger", ("triggers",), document.value, "triggers"))
     stages = document.value.get("stages")
     for name, stage in stages.items() if isinstance(stages, dict) else ():
         if isinstance(stage, dict) and "gates" in stage:
@@ -133,7 +133,7 @@ def _with_options(spec: PipelineSpec, options: dict[Loc, BaseModel]) -> Pipeline
         for name, stage in spec.stages.items()
     }
     triggers = tuple(
-        TriggerSpec(name=trigger.name, options=options.get(("triggers", index)))
+        TriggerSpec(name=trigger.name, options=options["triggers", index])
         for index, trigger in enumerate(spec.triggers)
     )
     return spec.model_copy(update={"stages": stages, "triggers": triggers})

@@ -117,7 +117,7 @@ def _plain(value: Any) -> Any:
     if "description" in kept:
         kept["description"] = kept["description"].replace("``", "`")
     match kept.get("anyOf"):
-        case [{"type": str(kind), **rest}, {"type": "null"}] if "enum" not in rest:
+        case [{"type": str(kind)} as one, {"type": "null"}] if "enum" not in one:
             del kept["anyOf"]
-            kept |= {**rest, "type": [kind, "null"]}
+            kept |= one | {"type": [kind, "null"]}
     return kept
