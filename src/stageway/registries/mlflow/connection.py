@@ -184,21 +184,23 @@ class Connection:
     def _from_sqlite(self, error: BaseException) -> StagewayError | None:
         if not isinstance(error, sqlite3.Error):
             return None
-        said = str(error)
+        said, file = str(error), _sqlite_file(self.uri)
         if "locked" in said or "busy" in said:
             return TryAgainError(f"{self.where} is busy: {said}", after=1.0)
         if "readonly" in said:
-            return RegistryError(f"{self.where} cannot be written: {_sqlite_file(self.uri)} is read-only")
+            return RegistryError(f"{self.where} cannot be written: {file} is read-only")
         if "full" in said:
-            return RegistryError(f"{self.where} cannot be written: the disk of {_sqlite_file(self.uri)} is full")
-        return RegistryError(f"{self.where} cannot be used: {_sqlite_file(self.uri)}: {said}")
+            return RegistryError(
+                f"{self.where} cannot be written: the disk of {_sqlite_file(self.uri)} is full; make room"
+            )
+        return RegistryError(f"{self.where} cannot be used: {file}: {said}")
 
     def _from_disk(self, error: BaseException) -> StagewayError | None:
         if not isinstance(error, OSError):
             return None
         place = error.filename2 or error.filename or self.state
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return RegistryError(f"{place}: cannot be written: the disk is full; nothing was registered")
+            return RegistryError(f"{place}: cannot be written: the disk is full; make room and try again")
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             return RegistryError(f"{place}: cannot be written or read: {error.strerror}")
         return None
