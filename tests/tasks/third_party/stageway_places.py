@@ -47,6 +47,7 @@ class Service:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # a reply is one packet
 
             def setup(self) -> None:
                 service.connections += 1
