@@ -82,7 +82,7 @@ def invalid(reply: Any, schema: Schema | None) -> list[str]:
     if not _same_kind(reply, schema):
         return [f"reply is {describe(infer(reply))}, and the contract says {describe(schema)}: {_short(reply)}"]
     errors = sorted(Draft202012Validator(schema).iter_errors(reply), key=lambda error: list(map(str, error.path)))
-    return _capped([f"reply{_path(error.absolute_path)}: {_short(error.message)}" for error in errors])
+    return _capped([f"reply{_path(error.absolute_path)}: {_line(error.message)}" for error in errors])
 
 
 def differences(expected: Any, reply: Any, tolerance: float) -> list[str]:
@@ -149,11 +149,14 @@ def _items(count: int) -> str:
     return "1 item" if count == 1 else f"{count} items"
 
 
-def _short(value: Any, longest: int = 200) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _short(value: Any) -> str:
+    """Say a value on one line: text in quotes, everything else as JSON."""
+    return repr(_line(value)) if isinstance(value, str) else _line(json.dumps(value, ensure_ascii=False))
+
+
+def _line(text: str, longest: int = 200) -> str:
     text = " ".join(text.split())
-    text = text if len(text) <= longest else text[: longest - 1] + "…"
-    return repr(text) if isinstance(value, str) else text
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _capped(sentences: list[str]) -> list[str]:
