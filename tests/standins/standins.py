@@ -92,7 +92,7 @@ class FileRegistry:
 class FileTarget:
     """What runs is one file a service: the labels of this place."""
 
-    capabilities: frozenset[str] = frozenset()
+    capabilities: frozenset[str] = frozenset({"remote"})
 
     def __init__(self, workspace: Workspace) -> None:
         self.folder = workspace.root / "running"

@@ -36,6 +36,9 @@ from stageway.tasks.base import open_registry
 AGAIN_SECONDS = 0.2
 """Between two attempts to store a result in a database that is away."""
 
+KEPT_NOTES = 40
+"""Lines of a task's notes that are stored with its result, for ``stageway explain`` on any machine."""
+
 CRASHES = 10
 """How often a task may take its worker down with it before the run fails."""
 
@@ -81,12 +84,14 @@ class Carrier:
         self.retry = retry
         self.tell = tell
         self.dossier = self._first_dossier()
+        self.notes: list[str] = []
         self.began = time.monotonic()
 
     def step(self) -> bool:
         """Do one task and store what came of it; ``False`` when this worker is through with the run."""
         task = self.claimed.task
         self.began = time.monotonic()
+        self.notes = []
         self.say("task", f"{_name(task)} begins" + (f" (attempt {task.attempt})" if task.attempt > 1 else ""))
         try:
             if task.attempt > CRASHES:
@@ -94,7 +99,7 @@ class Carrier:
             if (ended := self._ended_from_outside()) is not None:
                 return self._cancelled(ended)
             self._require_not_held(task)
-            with output.notes_to(lambda text: self.say("note", text)):
+            with output.notes_to(self._note):
                 dossier = self._call(task)
             if dossier.model is not None and dossier.model.id != self.claimed.run.model:
                 return self._cancelled(self._gone("was deleted and registered again"))
@@ -125,7 +130,7 @@ class Carrier:
             reason = f"{self.claimed.run.label} is in {task.stage}" if task.stage else "every task is done"
             self._end("promoted", reason, task="done", dossier=dossier, stage=task.stage)
             return False
-        begun = self._persist(lambda: self.journal.done(self.claimed, dossier, then))
+        begun = self._persist(lambda: self.journal.done(self.claimed, dossier, then, self._said()))
         self.say("done", f"{_name(task)} is done")
         self.dossier = dossier
         self.claimed = replace(self.claimed, task=begun)
@@ -210,7 +215,7 @@ class Carrier:
                 task=task,
                 dossier=dossier,
                 error=error,
-                detail=detail,
+                detail=detail or self._said(),
                 exit_code=code,
                 stage=stage,
             )
@@ -223,6 +228,14 @@ class Carrier:
             self.say(task, error)
         self.claimed = replace(self.claimed, run=self._run())
         self.say("ended", f"{outcome}: {reason}")
+
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+        self.say("note", text)
+
+    def _said(self) -> str:
+        """Return what the task said, as far as the journal keeps it; the run's log has it all."""
+        return "\n".join(self.notes[-KEPT_NOTES:])
 
     def say(self, kind: Kind, text: str) -> None:
         task = self.claimed.task

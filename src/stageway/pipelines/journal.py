@@ -101,11 +101,11 @@ class Journal:
         with self.store.write(lease):
             self.store.runs.change(lease.run, lease_until=self.store.now() + self.lease_ms)
 
-    def done(self, claimed: Claimed, dossier: Dossier, then: Step) -> TaskRow:
-        """Store a task's result and begin the next one, which is returned."""
+    def done(self, claimed: Claimed, dossier: Dossier, then: Step, said: str = "") -> TaskRow:
+        """Store a task's result, and what it said, and begin the next one, which is returned."""
         now = self.store.now()
         with self.store.write(claimed.lease):
-            self._end_task(claimed, "done", dossier=dossier)
+            self._end_task(claimed, "done", dossier=dossier, detail=said)
             self.store.runs.change(claimed.run.number, lease_until=now + self.lease_ms)
             return self._begin(claimed.run.number, then, now)
 

@@ -7,7 +7,11 @@ import socket
 from functools import cache
 from pathlib import Path
 
-from stageway.store.workers import Worker
+from stageway.store import Store
+from stageway.store.workers import Presence, Worker
+
+PRESENCE_SECONDS = 10.0
+"""How often a worker that takes any run says that it lives."""
 
 
 def this_process() -> Worker:
@@ -18,6 +22,12 @@ def this_process() -> Worker:
 def is_dead(worker: Worker) -> bool:
     """Say that *worker* certainly lives no more; ``False`` when it runs elsewhere, where nobody can look from here."""
     return worker.place == _place() and _start(worker.pid) != worker.start
+
+
+def alive(store: Store) -> list[Presence]:
+    """Return the workers that take any run: those that said so lately, and are not known to be dead."""
+    since = store.now() - int(3000 * PRESENCE_SECONDS)
+    return [one for one in store.workers.all() if one.beat_at >= since and not is_dead(one.worker)]
 
 
 @cache

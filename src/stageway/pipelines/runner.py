@@ -17,7 +17,7 @@ from stageway.events import Event, version_created
 from stageway.pipelines import ledger
 from stageway.pipelines.carrier import Carrier, OnEvent, Retry, RunEvent
 from stageway.pipelines.journal import Claimed, Journal
-from stageway.pipelines.process import this_process
+from stageway.pipelines.process import PRESENCE_SECONDS, this_process
 from stageway.pipelines.words import clock
 from stageway.release import Reference
 from stageway.specs import PipelineSpec
@@ -30,7 +30,6 @@ __all__ = ["Retry", "RunEvent", "Runner", "policy"]
 
 LEASE_SECONDS = 15.0
 POLL_SECONDS = 0.2
-PRESENCE_SECONDS = 10.0
 
 
 class Runner:

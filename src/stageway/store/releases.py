@@ -60,7 +60,11 @@ class Releases:
 
     def all(self, limit: int = 100) -> list[Release]:
         """Return the newest *limit* releases, newest first."""
-        statement = select(releases.c.body).where(releases.c.workspace == self._database.workspace)
+        return [release for release, _ in self.made(limit)]
+
+    def made(self, limit: int = 100) -> list[tuple[Release, int]]:
+        """Return the newest *limit* releases with the time (ms since 1970) when they were made, newest first."""
+        statement = select(releases.c.body, releases.c.at).where(releases.c.workspace == self._database.workspace)
         with self._database.read() as connection:
-            rows = connection.scalars(statement.order_by(releases.c.at.desc(), releases.c.id).limit(limit)).all()
-        return [Release.model_validate_json(row) for row in rows]
+            rows = connection.execute(statement.order_by(releases.c.at.desc(), releases.c.id).limit(limit)).all()
+        return [(Release.model_validate_json(row.body), row.at) for row in rows]

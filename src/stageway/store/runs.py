@@ -146,7 +146,10 @@ class Run(Fact):
 
 
 class TaskRow(Fact):
-    """One step of a run. *attempt* counts its starts, *retries* those after ``TryAgainError``; *error* is one line."""
+    """One step of a run. *attempt* counts its starts, *retries* those after ``TryAgainError``; *error* is one line.
+
+    *detail* is what belongs under it: what the task said, or what an error showed.
+    """
 
     number: int
     task: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sqlalchemy import BigInteger, Column, Index, PrimaryKeyConstraint, Row, Table, Text, and_, select
+from sqlalchemy import BigInteger, Column, ColumnElement, Index, PrimaryKeyConstraint, Row, Table, Text, and_, select
 
 from stageway.facts import Fact
 from stageway.release import Release
@@ -94,6 +94,9 @@ class Stages:
 
     def history(self, stage: str, limit: int = 100) -> list[StageRow]:
         """Return what *stage* held, newest first."""
+        return self._select(history.c.stage == stage, limit=limit)
+
+    def _select(self, where: ColumnElement[bool], limit: int | None) -> list[StageRow]:
         joined = history.outerjoin(
             proofs,
             and_(
@@ -105,12 +108,16 @@ class Stages:
         statement = (
             select(history, proofs.c.verdict, proofs.c.why)
             .select_from(joined)
-            .where(history.c.workspace == self._database.workspace, history.c.stage == stage)
+            .where(history.c.workspace == self._database.workspace, where)
             .order_by(history.c.number.desc())
             .limit(limit)
         )
         with self._database.read() as connection:
             return [_row(row) for row in connection.execute(statement)]
+
+    def of(self, release_id: str) -> list[StageRow]:
+        """Return where one release has been, newest first."""
+        return self._select(history.c.release == release_id, limit=None)
 
     def proven(self, stage: str, release_id: str) -> None:
         """Write that the release did its work in *stage*: it may be rolled back to."""

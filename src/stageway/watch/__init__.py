@@ -1,0 +1,1 @@
+"""Watch triggers, and work on what they start."""
