@@ -11,7 +11,7 @@ from typing import Any
 
 import stageway
 from stageway import output, samples
-from stageway.bundle import MODELS, Bundle, Launch, Manifest, ModelPlace, check_variables, machine
+from stageway.bundle import MODELS, Bundle, Manifest, ModelPlace, check_variables, machine
 from stageway.config.workspace import Workspace
 from stageway.errors import ConfigError, PackagingError
 from stageway.facts import digest
@@ -39,19 +39,9 @@ def build(workspace: Workspace, model: Model, registry: Registry) -> Bundle:
     return _Build(workspace, registry).bundle(model)
 
 
-def environment(workspace: Workspace) -> Launch:
-    """Return the interpreter and the variables that give a command exactly the packages of the service.
-
-    *env* is to be laid over the caller's own environment: a training script is the user's own command.
-    """
-    store = LayerStore(workspace.cache)
-    layer = _Build(workspace, None).dependencies(store)
-    env = {
-        "PYTHONPATH": str(store.content(layer)),
-        "PYTHONNOUSERSITE": "1",
-        "PYTHONPYCACHEPREFIX": str(workspace.cache / "pyc" / layer.digest.removeprefix("sha256:")),
-    }
-    return Launch((machine.interpreter(),), env, workspace.root)
+def dependencies(workspace: Workspace) -> Layer:
+    """Return the dependency layer of *workspace* alone, made unless it is there."""
+    return _Build(workspace, None).dependencies(locks.current(workspace))
 
 
 @dataclass
@@ -67,11 +57,12 @@ class _Build:
         check_variables(serve.environment_variables, f"{root}: serve.environment-variables")
         own = sources.gather(self.workspace)
         entry = own.entry_script if own is not None else None
+        _check_python(self.workspace)
         lock = locks.current(self.workspace)
         framework = _framework(self.workspace, model, lock) if entry is None else None
         models = self._models(model)
         store = LayerStore(self.workspace.cache)
-        layers = [self.dependencies(store), self._serving(store)]
+        layers = [self.dependencies(lock), self._serving(store)]
         layers += [self._model(store, one) for one in models]
         source = self._source(store, own) if own is not None else None
         layers += [source] if source is not None else []
@@ -102,16 +93,11 @@ class _Build:
         output.note(f"image of {manifest.label}: {', '.join(self._words(layer) for layer in layers)}")
         return made
 
-    def dependencies(self, store: LayerStore) -> Layer:
+    def dependencies(self, lock: locks.Lock) -> Layer:
         """The packages of the lock, as wheels unpacked for this Python and platform; hashes are verified."""
-        wanted, here = self.workspace.spec.serve.python, machine.python_version()
-        if wanted is not None and wanted != here:
-            raise PackagingError(
-                f"{self.workspace.file}: serve.python: {wanted!r} is asked for and this Stageway runs on {here}; "
-                f"install it with Python {wanted}, or write {here}"
-            )
-        lock = locks.current(self.workspace)
-        made_from = {"lock": lock.digest, "python": here, "platform": machine.platform_name()}
+        _check_python(self.workspace)
+        made_from = {"lock": lock.digest, "python": machine.python_version(), "platform": machine.platform_name()}
+        store = LayerStore(self.workspace.cache)
         return self._layer(store, "dependencies", made_from, lambda content: _install(lock, content, store.cache))
 
     def _serving(self, store: LayerStore) -> Layer:
@@ -184,6 +170,15 @@ class _Build:
         return f"{layer.kind} {_size(layer.size)} {'made' if layer.kind in self.made else 'reused'}"
 
 
+def _check_python(workspace: Workspace) -> None:
+    wanted, here = workspace.spec.serve.python, machine.python_version()
+    if wanted is not None and wanted != here:
+        raise PackagingError(
+            f"{workspace.file}: serve.python: {wanted!r} is asked for and this Stageway runs on {here}; "
+            f"install it with Python {wanted}, or write {here!r}"
+        )
+
+
 def _framework(workspace: Workspace, model: Model, lock: locks.Lock) -> str:
     """Return the framework that serves *model* without an entry script."""
     script = f"{workspace.file}: serve.entry-script: missing"
@@ -207,22 +202,20 @@ def _framework(workspace: Workspace, model: Model, lock: locks.Lock) -> str:
 
 def _install(lock: locks.Lock, content: Path, cache: Path) -> None:
     """Unpack the lock's wheels into *content*. Copied, never linked: uv's own cache is shared with other programs."""
-    with caches.scratch(cache) as place:
-        pinned = place / lock.path.name
-        pinned.write_text(lock.text, encoding="utf-8")
-        try:
-            uv_tool.run(
-                [
-                    *("pip", "install", "--requirements", str(pinned), "--target", str(content)),
-                    *("--no-deps", "--require-hashes", "--only-binary=:all:", "--no-compile-bytecode"),
-                    *("--link-mode=copy", f"--python={machine.interpreter()}"),
-                ],
-                cwd=lock.path.parent,
-                failing=f"{lock.path}: cannot be installed for Python {machine.python_version()} "
-                f"on {machine.platform_name()}",
-            )
-        except uv_tool.FullDiskError as error:
-            raise caches.full(cache) from error
+    try:
+        uv_tool.run(
+            [
+                *("pip", "install", "--requirements", "-", "--target", str(content)),
+                *("--no-deps", "--require-hashes", "--only-binary=:all:", "--no-compile-bytecode"),
+                *("--link-mode=copy", f"--python={machine.interpreter()}"),
+            ],
+            cwd=lock.path.parent,
+            stdin=lock.text,
+            failing=f"{lock.path}: cannot be installed for Python {machine.python_version()} "
+            f"on {machine.platform_name()}",
+        )
+    except uv_tool.FullDiskError as error:
+        raise caches.full(cache) from error
     _without_interpreter(content)
 
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from stageway.errors import ConfigError, PackagingError
+
+LOCK = ".lock"
 
 
 @contextmanager
@@ -33,28 +37,43 @@ def scratch(cache: Path) -> Iterator[Path]:
     folder = cache / "scratch"
     folder.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
-    path = folder / secrets.token_hex(8)
-    lock = path.with_suffix(".lock")
-    with lock.open("a") as file:
+    path, lock = _claim(folder)
+    try:
+        path.mkdir()
+        yield path
+    finally:
+        _remove(path)
+        path.with_suffix(LOCK).unlink(missing_ok=True)
+        lock.close()
+
+
+def _claim(folder: Path) -> tuple[Path, IO[str]]:
+    """Return a new name below *folder* and the lock that says that somebody lives who uses it."""
+    while True:
+        path = folder / secrets.token_hex(8)
+        file = path.with_suffix(LOCK).open("a")
         fcntl.flock(file, fcntl.LOCK_EX)
         try:
-            path.mkdir()
-            yield path
-        finally:
-            _remove(path)
-            lock.unlink(missing_ok=True)
+            if path.with_suffix(LOCK).stat().st_ino == os.fstat(file.fileno()).st_ino:
+                return path, file
+        except FileNotFoundError:
+            pass  # swept before it was locked
+        file.close()
 
 
 def _sweep(folder: Path) -> None:
-    for lock in folder.glob("*.lock"):
+    """Remove what is held by nobody; a folder without a lock is of a program whose caller was killed and swept."""
+    for lock in folder.glob(f"*{LOCK}"):
         try:
-            with lock.open("a") as file:
+            with lock.open("r+") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if lock.with_suffix("").exists():
-                    _remove(lock.with_suffix(""))
-                    lock.unlink(missing_ok=True)
+                _remove(lock.with_suffix(""))
+                lock.unlink(missing_ok=True)
         except OSError:
             continue  # held by somebody who lives, or just gone
+    for path in folder.iterdir():
+        if path.suffix != LOCK and not path.with_suffix(LOCK).exists():
+            _remove(path)
 
 
 def _remove(path: Path) -> None:

@@ -40,7 +40,7 @@ def read(folder: Path) -> list[Entry]:
 
 
 def _walk(folder: Path, root: Path, inside: str) -> Iterator[Entry]:
-    for found in os.scandir(folder):
+    for found in list(os.scandir(folder)):
         path = inside + found.name
         try:
             path.encode()
