@@ -1,4 +1,4 @@
-"""Real servers for the tests: the serving layer alone on the path, as an image has it, and a client that keeps alive."""
+"""Real servers for the tests, with the serving layer alone on their path, and a client that keeps its connection."""
 
 from __future__ import annotations
 
@@ -126,6 +126,11 @@ class Service:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
         shutil.rmtree(self.place)
+
+
+@pytest.fixture(name="until")
+def until_fixture() -> Callable[[Callable[[], Any]], None]:
+    return until
 
 
 def until(true: Callable[[], Any]) -> None:

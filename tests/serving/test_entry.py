@@ -189,9 +189,7 @@ def test_a_body_over_the_limit_is_refused_and_the_connection_closed(service: Any
 
 
 def test_scoring_over_its_limit_is_given_up_and_the_next_request_is_answered(start: Any) -> None:
-    script = (
-        "import threading\ndef run(data):\n    if 'hang' in data:\n        threading.Event().wait()\n    return 1\n"
-    )
+    script = "import threading\ndef run(data):\n    return threading.Event().wait() if 'hang' in data else 1\n"
     service = start(script, environment={"SCORING_TIMEOUT_MS": "300"}).ready()
     reply = service.score({"hang": True})
     assert (reply.status, reply.json) == (500, {"message": "scoring took more than its limit of 300 ms"})
@@ -201,9 +199,7 @@ def test_scoring_over_its_limit_is_given_up_and_the_next_request_is_answered(sta
 
 def test_files_beside_the_script_can_be_imported_and_the_machines_packages_cannot(start: Any, tmp_path: Any) -> None:
     (tmp_path / "helper.py").write_text("ANSWER = 42\n")
-    script = (
-        "import helper, sys\ndef run(data):\n    return [helper.ANSWER, [p for p in sys.path if 'site-pack' in p]]\n"
-    )
+    script = "import helper, sys\ndef run(data):\n    return helper.ANSWER, [p for p in sys.path if 'site-pack' in p]\n"
     outcome = start(script, folder=tmp_path).ready().score({}).json
     assert outcome[0] == 42
     assert len(outcome[1]) == 1

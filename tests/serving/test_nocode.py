@@ -26,9 +26,10 @@ def served(start: Any, folder: Path, *files: tuple[str, Any], **more: Any) -> An
     models = folder / "azureml-models" / "diabetes" / "1"
     models.mkdir(parents=True)
     for name, model in files:
-        joblib.dump(model, models / name) if name.endswith("joblib") else (models / name).write_bytes(
-            pickle.dumps(model)
-        )
+        if name.endswith("joblib"):
+            joblib.dump(model, models / name)
+        else:
+            (models / name).write_bytes(pickle.dumps(model))
     where = {"AZUREML_MODEL_DIR": "azureml-models/diabetes/1"}
     return start(None, "--framework", "scikitlearn", folder=folder, environment=where, **more)
 

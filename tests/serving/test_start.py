@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -168,4 +167,3 @@ def test_workers_can_be_spawned_instead_of_forked(start: Any, layer: Path) -> No
         assert sum("site-packages" in one for one in path) == 1
     finally:
         service.end()
-    assert sys.version_info >= (3, 11)

@@ -129,7 +129,7 @@ class App:
         limit = self._settings.max_body
         length = headers.get("content-length")
         if length is not None and length.isdigit() and int(length) <= limit:
-            return await protocol()
+            return bytes(await protocol())
         body, size = bytearray(), 0
         async for part in protocol:
             size += len(part)

@@ -1,0 +1,180 @@
+"""Draining, stopping, and workers that die: what the keeper relies on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stageway.serving.control import ControlFile
+
+# One scoring call waits for a file, so that a test decides how long it takes.
+SCRIPT = """
+import json, os, time
+
+def run(data):
+    asked = json.loads(data)
+    if "wait" in asked:
+        open(asked["wait"] + ".began", "w").close()
+        while not os.path.exists(asked["wait"]):
+            time.sleep(0.01)
+    return {"pid": os.getpid()}
+"""
+
+
+class Asking(threading.Thread):
+    """A request that is waited for."""
+
+    def __init__(self, service: Any, value: Any) -> None:
+        super().__init__(daemon=True)
+        self._service, self._value = service, value
+        self.reply: Any = None
+        self.start()
+
+    def run(self) -> None:
+        self.reply = self._service.score(self._value)
+
+    def answered(self) -> Any:
+        self.join(60)
+        assert self.reply is not None
+        return self.reply
+
+
+@pytest.fixture
+def go(tmp_path: Path) -> Path:
+    return tmp_path / "go"
+
+
+def seen(service: Any) -> set[int]:
+    """Return the workers that answer: each new connection goes to any of them."""
+    return {service.score({}).json["pid"] for _ in range(20)}
+
+
+def waiting(service: Any, go: Path, until: Any) -> Asking:
+    """Send a request that is answered when *go* exists, and return once ``run`` has begun."""
+    asking = Asking(service, {"wait": str(go)})
+    until(Path(f"{go}.began").exists)
+    return asking
+
+
+def test_the_drain_flag_closes_connections_and_the_counters_count(
+    start: Any, until: Any, tmp_path: Path, go: Path
+) -> None:
+    with contextlib.closing(ControlFile.create(tmp_path / "control", 2)) as control:
+        service = start(SCRIPT, "--workers", "2", "--control", str(tmp_path / "control")).ready()
+        assert control.ready
+        with service.client() as client:
+            for path in ("/", "/contract.json", "/score?x=1"):
+                assert "connection" not in client.ask("GET", path).headers
+            assert (control.in_flight(), control.total()) == (0, 2)
+            control.draining = True
+            for path in ("/", "/contract.json", "/score?x=1", "/nowhere"):
+                assert client.ask("GET", path).headers["connection"] == "close"
+            control.draining = False
+            assert "connection" not in client.ask("GET", "/").headers
+        before = control.total()
+        asking = waiting(service, go, until)
+        assert (control.in_flight(), control.total()) == (1, before + 1)
+        go.touch()
+        assert asking.answered().status == 200
+        until(lambda: control.in_flight() == 0)
+        assert control.total() == before + 1
+
+
+def test_a_long_prediction_does_not_stop_the_health_page(start: Any, until: Any, go: Path) -> None:
+    service = start(SCRIPT).ready()
+    asking = waiting(service, go, until)
+    assert service.ask("GET", "/").body == b"Healthy"
+    assert service.ask("GET", "/swagger.json").status == 200
+    go.touch()
+    assert asking.answered().status == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_finishes_what_is_in_flight(start: Any, until: Any, go: Path, number: int) -> None:
+    service = start(SCRIPT).ready()
+    with service.client() as idle:
+        idle.ask("GET", "/")
+        asking = waiting(service, go, until)
+        service.process.send_signal(number)
+        # The idle connection ends at once, the busy one with its answer.
+        assert idle.sock.recv(1) == b""
+        go.touch()
+        assert asking.answered().status == 200
+        assert service.ended() == 0
+    assert not service.uds.exists()
+    assert not [line for line in service.lines if "Traceback" in line]
+
+
+def test_a_prediction_that_never_ends_cannot_hold_up_a_stop(start: Any, until: Any, go: Path) -> None:
+    service = start(SCRIPT, "--stop-timeout", "1").ready()
+    with service.client() as client:
+        client.request("POST", "/score", json.dumps({"wait": str(go)}))
+        until(Path(f"{go}.began").exists)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.ended() == 0
+
+
+def test_a_stop_during_the_start_is_heard(start: Any, until: Any, tmp_path: Path) -> None:
+    script = "import time\ndef init():\n    open('began', 'w').close()\n    time.sleep(600)\n" + SCRIPT
+    service = start(script, folder=tmp_path)
+    until((tmp_path / "began").exists)
+    service.process.send_signal(signal.SIGTERM)
+    assert service.ended() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_worker_comes_back(start: Any, until: Any, tmp_path: Path, workers: int) -> None:
+    with contextlib.closing(ControlFile.create(tmp_path / "control", workers)) as control:
+        arguments = ("--workers", str(workers), "--control", str(tmp_path / "control"))
+        service = start(SCRIPT, *arguments).ready()
+        victim = service.score({}).json["pid"]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: service.score({}).json["pid"] != victim)
+        until(lambda: len(seen(service) - {victim}) == workers)
+        assert service.process.poll() is None
+        until(lambda: control.in_flight() == 0)
+
+
+def test_a_worker_that_cannot_start_again_ends_the_service(start: Any, until: Any, tmp_path: Path) -> None:
+    script = "import os\ndef init():\n    if os.path.exists('broken'):\n        raise OSError('no model')\n" + SCRIPT
+    service = start(script, folder=tmp_path).ready()
+    (tmp_path / "broken").touch()
+    os.kill(service.score({}).json["pid"], signal.SIGKILL)
+    assert service.ended() == 1
+    assert service.lines[-1] == "stageway-serving: cannot start: init() of score.py raised OSError: no model"
+    assert not service.uds.exists()
+
+
+def test_workers_do_not_outlive_their_service(start: Any, until: Any) -> None:
+    service = start(SCRIPT, "--workers", "2").ready()
+    until(lambda: len(seen(service)) == 2)
+    pids = seen(service)
+    service.process.kill()
+    service.ended()
+    until(lambda: not any(alive(pid) for pid in pids))
+
+
+def test_a_successor_keeps_its_socket_when_its_predecessor_ends(start: Any, until: Any, tmp_path: Path) -> None:
+    first = start(SCRIPT).ready()
+    second = start(SCRIPT, "--uds", str(first.uds))
+    second.ready()
+    first.process.send_signal(signal.SIGTERM)
+    assert first.ended() == 0
+    assert first.ask("GET", "/").body == b"Healthy"
+    second.process.send_signal(signal.SIGTERM)
+    assert second.ended() == 0
+    assert not first.uds.exists()
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(OSError, IndexError):
+        # A zombie that nobody has waited for yet is dead.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False

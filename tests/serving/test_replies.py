@@ -1,0 +1,57 @@
+"""JSON in and out: what Python's own numbers, tables and dates become, and what is said of what is none."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stageway.serving import replies
+from stageway.serving.replies import BadRequestError
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (np.float64(0.1), "0.1"),
+        (np.int8(-1), "-1"),
+        (np.bool_(True), "true"),
+        (np.str_("a"), '"a"'),
+        (np.array(["a", "b"]), '["a","b"]'),
+        (np.array([[1, 2], [3, 4]]).T, "[[1,3],[2,4]]"),
+        (np.array([1, None], dtype=object), "[1,null]"),
+        ([np.array([1.5])], "[[1.5]]"),
+        (pd.DataFrame({"a": [1], "b": ["x"]}), '[{"a":1,"b":"x"}]'),
+        (pd.Series([1, 2]), "[1,2]"),
+        (pd.Timestamp("2020-01-02T03:04:05"), '"2020-01-02T03:04:05"'),
+        (datetime.date(2020, 1, 2), '"2020-01-02"'),
+        (float("inf"), "null"),
+        ((1, {"k": (2,)}), '[1,{"k":[2]}]'),
+        ({1: "one", None: "none"}, '{"1":"one","null":"none"}'),
+        ('{"text": 1}', json.dumps('{"text": 1}')),
+    ],
+)
+def test_values_are_written(value: Any, written: str) -> None:
+    assert replies.dumps(value).decode() == written
+
+
+@pytest.mark.parametrize("value", [object(), [lambda: 1], {"a": 1j}, b"bytes"])
+def test_what_has_no_json_is_a_type_error(value: Any) -> None:
+    with pytest.raises(TypeError):
+        replies.dumps(value)
+
+
+@pytest.mark.parametrize("body", [b"", b" \n", b"{", b"\xff", b"[1,]", b"'a'"])
+def test_what_is_not_json_is_the_clients_mistake(body: bytes) -> None:
+    with pytest.raises(BadRequestError) as refused:
+        replies.loads(body)
+    assert refused.value.status == 400
+    assert refused.value.message.startswith("the body is ")
+
+
+def test_numbers_that_only_python_writes_are_read() -> None:
+    assert str(replies.loads(b"[NaN, -Infinity, 1]")) == "[nan, -inf, 1]"
