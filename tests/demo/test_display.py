@@ -18,7 +18,7 @@ def test_elsewhere_a_phase_is_one_plain_line(capsys: pytest.CaptureFixture[str])
         said.append("rmse 55.5")
     out = capsys.readouterr().out
     assert out.splitlines()[:2] == ["", "version 1"]
-    assert out.splitlines()[2].startswith("  train        rmse 55.5 (0.")
+    assert out.splitlines()[2].startswith("  train           rmse 55.5 (0.")
     assert len(out.splitlines()) == 3
 
 

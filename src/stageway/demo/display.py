@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
-WIDTH = 12
+WIDTH = 15
 """Of a phase's name."""
 
 
@@ -68,6 +68,10 @@ class Display:
         """Say one line, exactly as it is."""
         output.line(text)
 
+    def detail(self, text: str) -> None:
+        """Say something more about the phase that ended last."""
+        self.line(f"  {'':<{WIDTH}} {text}")
+
     def close(self) -> None:
         """Stop moving things on the terminal."""
 
@@ -111,6 +115,9 @@ class LiveDisplay(Display):
     def close(self) -> None:
         self._progress.stop()
         self._task = None
+
+    def detail(self, text: str) -> None:
+        self._console.print(f"    {'':<{WIDTH}} {text}", markup=False, soft_wrap=True, style="dim")
 
     def _ended(self, name: str, said: str, seconds: float, good: bool) -> None:
         from rich.text import Text
