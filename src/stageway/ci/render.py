@@ -75,6 +75,7 @@ def rendered(tasks: list[str] | None = None) -> dict[str, str]:
         readme = catalog.root() / "tasks" / "README.md"
         found["tasks/README.md"] = with_table(readme.read_text(encoding="utf-8"))
         schema = json_schema(only=DISTRIBUTION)
+        found["pipelines/run.yml"] = azure_run()
         found["schemas/stageway.schema.json"] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
     return found
 
@@ -130,28 +131,37 @@ def github_action(name: str, task: Callable[..., Any]) -> str:
             ],
         },
     }
-    return _head(task) + _yaml(action)
+    return _head(task.__module__) + _yaml(action)
 
 
 def azure_step(name: str, task: Callable[..., Any]) -> str:
     """Return ``step.yml``: a step template; its parameter ``step-name`` is how later steps name its outputs."""
-    taken = [*inputs(name, task), *_common(name)]
+    return _head(task.__module__) + _yaml(_azure(name, [*inputs(name, task), *_common(name)]))
+
+
+def azure_run() -> str:
+    """Return ``pipelines/run.yml``: a step template that takes one version through the whole pipeline."""
+    taken = [
+        Input("workspace", "--workspace", "text", "Folder of stageway.yml.", False, "."),
+        Input("version", "", "text", "NAME, NAME:VERSION or NAME@ALIAS.", True, None),
+    ]
+    return _head("stageway.ci.render") + _yaml(_azure("run", taken))
+
+
+def _azure(name: str, taken: list[Input]) -> dict[str, Any]:
     own: list[dict[str, Any]] = [_parameter(one) for one in taken]
     own.append({"name": "step-name", "type": "string", "default": "stageway_" + name.replace("-", "_")})
     own.append({"name": "package", "type": "string", "default": f"stageway=={__version__}"})
+    own.append({"name": "env", "type": "object", "default": {}})
     step = {
-        "parameters": own,
-        "steps": [
-            {
-                "bash": AZURE_RUN.format(arguments=_arguments(name, taken), commands=COMMANDS),
-                "name": "${{ parameters['step-name'] }}",
-                "displayName": f"stageway {name}",
-                "env": {"PACKAGE": "${{ parameters.package }}"}
-                | {_variable(one): f"${{{{ parameters['{one.name}'] }}}}" for one in taken},
-            }
-        ],
+        "bash": AZURE_RUN.format(arguments=_arguments(name, taken), commands=COMMANDS),
+        "name": "${{ parameters['step-name'] }}",
+        "displayName": f"stageway {name}",
+        # Azure hands no secret variable to a step by itself: the caller says which.
+        "env": {"${{ insert }}": "${{ parameters.env }}", "PACKAGE": "${{ parameters.package }}"}
+        | {_variable(one): f"${{{{ parameters['{one.name}'] }}}}" for one in taken},
     }
-    return _head(task) + _yaml(step)
+    return {"parameters": own, "steps": [step]}
 
 
 def with_table(readme: str) -> str:
@@ -222,9 +232,8 @@ def _first_line(task: Callable[..., Any]) -> str:
     return (inspect.getdoc(task) or "").partition("\n")[0]
 
 
-def _head(task: Callable[..., Any]) -> str:
-    file = task.__module__.replace(".", "/")
-    return f"# Rendered from src/{file}.py by `python -m stageway.ci.render`; change it there.\n"
+def _head(module: str) -> str:
+    return f"# Rendered from src/{module.replace('.', '/')}.py by `python -m stageway.ci.render`; change it there.\n"
 
 
 class _Dumper(yaml.SafeDumper):
