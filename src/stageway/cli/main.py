@@ -132,7 +132,7 @@ def _stageway(
 def main() -> None:
     """Run the command and end the program with the exit code of what happened."""
     try:
-        app()
+        app(prog_name="stageway")
     except StagewayError as error:
         sys.exit(_say(error))
     except KeyboardInterrupt:

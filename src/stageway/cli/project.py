@@ -13,7 +13,7 @@ from stageway.cli.common import JsonOption, WorkspaceOption, open_workspace, pri
 
 
 def _init(
-    name: Annotated[str, typer.Argument(help="Name of the project and of its model.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the project and of its model.")],
     folder: Annotated[Path | None, typer.Option(help="Where to put it; default: ./NAME.", show_default=False)] = None,
     template: Annotated[str, typer.Option(help="Which template to render.")] = "sklearn",
     as_json: JsonOption = False,

@@ -38,7 +38,10 @@ DossierOption = Annotated[
     Path | None, typer.Option("--dossier", help="The JSON file that travels between tasks: read, grown, written back.")
 ]
 VersionArgument = Annotated[
-    str | None, typer.Argument(help="NAME, NAME:VERSION or NAME@ALIAS to start from, when there is no dossier yet.")
+    str | None,
+    typer.Argument(
+        metavar="[VERSION]", help="NAME, NAME:VERSION or NAME@ALIAS to start from, when there is no dossier yet."
+    ),
 ]
 
 
@@ -172,12 +175,7 @@ def _sentence(name: str, dossier: Dossier, given: dict[str, Any]) -> str:
                 done = "is proven in" if name == "smoke-test" else "answers in"
                 return f"{label} ({one.release}) {done} {stage}: {one.endpoint}"
     if name == "profile" and dossier.profile is not None:
-        found = dossier.profile
-        return (
-            f"{label}: p50 {found.service_ms_p50:.2f} ms, p95 {found.service_ms_p95:.2f} ms, "
-            f"{found.throughput_rps:.0f} requests/s, peak {found.memory_peak_mib:.0f} MiB; "
-            f"take cpu {found.recommended_cpu:g}, memory {found.recommended_memory_mib} MiB"
-        )
+        return f"{label}: {dossier.profile.sentence()}"
     if name == "package" and dossier.release is not None:
         return f"{label} is release {dossier.release.id}"
     if name == "register" and dossier.model is not None:
