@@ -8,6 +8,7 @@ from stageway.errors import StagewayError
 from stageway.evidence import Profile
 from stageway.store import Store
 from stageway.store.stages import StageRow
+from stageway.targets.base import Observed
 from stageway.tasks.base import open_target, service_name
 from stageway.tasks.placing import alone, place, want
 
@@ -27,12 +28,18 @@ def restore(workspace: Workspace, store: Store) -> list[str]:
 
 def _place_again(workspace: Workspace, store: Store, row: StageRow) -> bool:
     target, release = open_target(workspace, row.stage), store.releases.get(row.release)
-    if release is None or target.observe(service_name(workspace, row.stage)).serving is not None:
+    service = service_name(workspace, row.stage)
+    if release is None or _runs(target.observe(service)):
         return False
     with alone(workspace, row.stage):
-        if target.observe(service_name(workspace, row.stage)).serving is not None:
+        if _runs(target.observe(service)):
             return False
         profile = store.evidence.of(release.id).get("profile")
         known = Profile.model_validate(profile.facts) if profile is not None else None
         place(workspace, store, want(workspace, row.stage, release, known), row.how)
     return True
+
+
+def _runs(observed: Observed) -> bool:
+    """Say whether something is there; what was stopped still has its share of the traffic that will come."""
+    return observed.serving is not None and observed.serving.health != "stopped"
