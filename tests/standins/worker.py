@@ -18,6 +18,7 @@ from stageway import store
 from stageway.config.workspace import Workspace
 from stageway.errors import StagewayError
 from stageway.pipelines.runner import Retry, RunEvent, Runner
+from stageway.watch.up import up
 
 
 def die_at(commit: int, after: bool) -> None:
@@ -46,6 +47,9 @@ def main(project: Path, how: dict[str, Any]) -> int:
     workspace = Workspace.open(project)
     if "kill_at" in how:
         die_at(how["kill_at"], how.get("after", False))
+    if "up" in how:
+        up(workspace, interval=how["up"], on_event=tell)
+        return 0
     try:
         with store.open(workspace) as opened:
             retry = Retry(limit=how.get("retries", 5), first=0.01, longest=0.1)

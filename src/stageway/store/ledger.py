@@ -70,7 +70,8 @@ class Ledger:
                 reason="",
                 **event.model.model_dump(),
             )
-            return connection.execute(statement.on_conflict_do_nothing()).rowcount == 1
+            written = statement.on_conflict_do_nothing().returning(ledger.c.identity)
+            return connection.execute(written).first() is not None
 
     def lock(self, pipeline: str, identity: str) -> LedgerRow | None:
         """Return the row, and keep other processes from changing it until the caller's transaction ends."""
