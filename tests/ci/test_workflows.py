@@ -17,9 +17,7 @@ import jsonschema
 import pytest
 import yaml
 
-from stageway import catalog
-
-ROOT = catalog.root()
+ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = [*sorted((ROOT / ".github" / "workflows").glob("*.yml")), ROOT / "triggers" / "github" / "watch.yml"]
 AZURE = [ROOT / "triggers" / "azure-devops" / "watch.yml"]
 BESIDE = Path(sys.executable).parent

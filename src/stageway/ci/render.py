@@ -64,15 +64,15 @@ exit "$code"
 """
 
 
-def rendered(tasks: list[str] | None = None) -> dict[str, str]:
-    """Return the text of every rendered file by its path in the checkout; of *tasks* only, where given."""
+def rendered(root: Path, tasks: list[str] | None = None) -> dict[str, str]:
+    """Return the text of every rendered file by its path in the checkout *root*; of *tasks* only, where given."""
     found: dict[str, str] = {}
     for name in tasks if tasks is not None else built_in():
         function = plugins.load("task", name)
         found[f"tasks/{name}/action.yml"] = github_action(name, function)
         found[f"tasks/{name}/step.yml"] = azure_step(name, function)
     if tasks is None:
-        readme = catalog.root() / "tasks" / "README.md"
+        readme = root / "tasks" / "README.md"
         found["tasks/README.md"] = with_table(readme.read_text(encoding="utf-8"))
         schema = json_schema(only=DISTRIBUTION)
         found["pipelines/run.yml"] = azure_run()
@@ -83,7 +83,7 @@ def rendered(tasks: list[str] | None = None) -> dict[str, str]:
 def render_all(root: Path) -> list[Path]:
     """Write what is not as rendered; return those files."""
     written: list[Path] = []
-    for name, text in rendered().items():
+    for name, text in rendered(root).items():
         path = root / name
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
