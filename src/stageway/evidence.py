@@ -11,22 +11,39 @@ Kinds and the keys that gates may rely on:
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+from pydantic import field_validator
 
 from stageway.facts import Fact, digest
 
 
 class Evidence(Fact):
-    """One kind of knowledge about one release (``None`` before it is packaged); *stage* where it was gathered in one."""
+    """One kind of knowledge about one release (``None`` before it is packaged), gathered in *stage* if in one."""
 
     kind: str
     facts: dict[str, Any]
     release: str | None = None
     stage: str | None = None
 
+    @field_validator("facts")
+    @classmethod
+    def _is_json(cls, facts: dict[str, Any]) -> dict[str, Any]:
+        return {name: _without_nan(value) for name, value in facts.items()}
+
     @property
     def digest(self) -> str:
         return digest(self.model_dump(mode="json"))
+
+
+def _without_nan(value: Any) -> Any:
+    """Return *value* with ``NaN`` and ``Infinity`` as text: JSON has no numbers for them, and digests are stable."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {name: _without_nan(one) for name, one in value.items()}
+    return [_without_nan(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 class Profile(Fact):

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict
 class Fact(BaseModel):
     """A frozen piece of knowledge; unknown keys are errors, so that a newer file is not read wrongly."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A NaN must come back as one: JSON has no word for it, and null would be refused.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 def canonical(value: Any) -> bytes:

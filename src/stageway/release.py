@@ -13,7 +13,7 @@ from stageway.facts import Fact, digest
 MODEL_NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}$")
 """Names that can be deployed: the rule of Azure ML v1."""
 
-REFERENCE = re.compile(r"^(?P<name>[^:@]+)(?::(?P<version>[0-9]+)|@(?P<alias>[^:@]+))?$")
+REFERENCE = re.compile(r"(?P<name>[^:@]+)(?::(?P<version>[0-9]{1,18})|@(?P<alias>[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}))?")
 
 
 def check_model_name(name: str, where: str = "model") -> str:
@@ -123,6 +123,10 @@ class Release(Fact):
         return self.model.label
 
 
+_TAIL = re.compile(r"-[0-9a-f]{6}$")
+"""What a slug ends with; a name that does so by itself is lengthened too, or it could be another name's slug."""
+
+
 def slug(name: str, longest: int = 32) -> str:
     """Return *name* as an object name for services, Docker and Kubernetes (lower case, DNS label).
 
@@ -131,7 +135,7 @@ def slug(name: str, longest: int = 32) -> str:
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"
     if not plain[0].isalpha():
         plain = "m-" + plain
-    if plain == name and len(plain) <= longest:
+    if plain == name and len(plain) <= longest and not _TAIL.search(name):
         return plain
     tail = hashlib.sha256(name.encode()).hexdigest()[:6]
     return f"{plain[: longest - 7].rstrip('-')}-{tail}"

@@ -28,6 +28,9 @@ HIGHER = frozenset([
     "kappa", "mcc", "iou", "dice", "bleu", "rouge", "ndcg", "map",
 ])
 # fmt: on
+NO_NUMBERS = ("NaN", "Infinity", "-Infinity")
+"""How evidence writes what is registered and yet no number."""
+
 ROUNDING = 1e-9
 """Shares closer than this are equal: 2 % of a float is not exactly 2 %."""
 
@@ -122,7 +125,9 @@ class MetricGate:
 
 def _value(name: str, evidence: Mapping[str, Evidence]) -> float | None:
     found = evidence["metrics"].facts.get(name) if "metrics" in evidence else None
-    return float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else None
+    if isinstance(found, bool) or not (isinstance(found, (int, float)) or found in NO_NUMBERS):
+        return None
+    return float(found)
 
 
 def _judge(name: str, rule: Rule, evidence: Mapping[str, Evidence], incumbent: Standing) -> Verdict:
