@@ -23,9 +23,9 @@ def _init(
 
     made = scaffold.init(name, folder or Path(name), template=template)
     if as_json:
-        print_json({"folder": str(made), "template": template})
+        print_json(made)
     else:
-        typer.echo(f"{made} is ready; `cd {made}` and read its README.md")
+        typer.echo(f"{made.folder} is ready ({len(made.files)} files); `cd {made.folder}` and read its README.md")
 
 
 def _demo(

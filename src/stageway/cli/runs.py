@@ -66,7 +66,8 @@ def _told(as_json: bool = False) -> Iterator[Callable[[RunEvent], None]]:
 
         def plain(event: RunEvent) -> None:
             if event.kind != "task":
-                output.note(line(event) + (f" ({event.seconds:.1f} s)" if event.kind in ENDINGS else ""))
+                # Not output.note: while a task runs, notes come from here.
+                typer.echo(line(event) + (f" ({event.seconds:.1f} s)" if event.kind in ENDINGS else ""), err=True)
 
         yield plain
         return
