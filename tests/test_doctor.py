@@ -264,6 +264,12 @@ def test_a_database_that_is_away_is_told_without_its_password(look: Look) -> Non
     assert "STAGEWAY_DATABASE_URL" in found.supplies
 
 
+def test_a_database_that_answers_is_fine(look: Look, postgresql_url: str) -> None:
+    found = look("database", database_url=postgresql_url)
+    assert found.ok, found
+    assert ", version " in found.says
+
+
 def test_a_database_of_another_kind_is_told(look: Look) -> None:
     assert "of a kind we do not know" in look("database", database_url="mysql://x/y").says
 

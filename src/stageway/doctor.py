@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from platformdirs import user_cache_path
 
@@ -259,7 +259,9 @@ def _database(workspace: Workspace) -> Finding:
     if parts.scheme.startswith("sqlite"):
         path = Path(parts.path[1:])
         return Finding("database", True, f"SQLite, {path}" + ("" if path.exists() else " (made when it is used)"))
-    shown = f"{parts.scheme}://{parts.hostname}:{parts.port or 5432}{parts.path}"
+    socket_folder = parse_qs(parts.query).get("host", ["localhost"])[0]
+    place = f"{parts.hostname}:{parts.port or 5432}" if parts.hostname else socket_folder
+    shown = f"{parts.scheme.partition('+')[0]} {parts.path.lstrip('/')!r} at {place}"
     if not parts.scheme.startswith("postgresql"):
         return Finding("database", False, f"{shown} is of a kind we do not know", "use sqlite:/// or postgresql://")
     if importlib.util.find_spec("psycopg") is None:
@@ -269,7 +271,7 @@ def _database(workspace: Workspace) -> Finding:
     try:
         plain = parts._replace(scheme="postgresql").geturl()
         with psycopg.connect(plain, connect_timeout=int(PATIENCE)) as connection:
-            return Finding("database", True, f"PostgreSQL {connection.info.server_version // 10000} at {shown}")
+            return Finding("database", True, f"{shown}, version {connection.info.server_version // 10000}")
     except (psycopg.Error, UnicodeError) as error:
         supplies = "start it, or set STAGEWAY_DATABASE_URL or workspace.database in stageway.yml"
         return Finding("database", False, f"{shown} does not answer: {_why(error)}", supplies)
