@@ -215,3 +215,30 @@ def times(tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -
     yield stageway_shelf.TimesProject(tmp_path / "project", shared_cache)
     monkeypatch.undo()
     plugins.found.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new MLflow database on SQLite, made once (it takes seconds); copy it before use."""
+    from stageway.registries.mlflow import MlflowRegistry
+
+    root = tmp_path_factory.mktemp("mlflow")
+    (root / "stageway.yml").write_text("model: diabetes\n" + STAGES)
+    workspace = Workspace.open(root, {})
+    MlflowRegistry(workspace).ping()
+    return workspace.state / "mlflow.db"
+
+
+@pytest.fixture
+def make_workspace(tmp_path: Path, mlflow_database: Path) -> Callable[..., Workspace]:
+    """Make a workspace with the embedded MLflow registry: ``make_workspace(name, file)``."""
+
+    def make(name: str = "project", file: str = "model: diabetes\n" + STAGES) -> Workspace:
+        root = tmp_path / name
+        root.mkdir()
+        (root / "stageway.yml").write_text(file)
+        workspace = Workspace.open(root, {"STAGEWAY_CACHE": str(tmp_path / "cache")})
+        shutil.copyfile(mlflow_database, workspace.state / "mlflow.db")
+        return workspace
+
+    return make
