@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -112,3 +113,23 @@ def problems(load: Load) -> Problems:
         return [caught.value.message, *caught.value.detail.splitlines()]
 
     return write_and_fail
+
+
+@pytest.fixture
+def unprivileged(project: Path) -> Callable[[str], str]:
+    """Run a line in the project as somebody whom permissions stop, and return the last line of what it complains."""
+
+    def run(line: str) -> str:
+        # Root is stopped by nothing, so somebody else has to try; a first load imports all that is needed before.
+        (project / "first.yml").write_text("model: m\nstages: {dev: {}}\n")
+        drop = "import os\nif os.geteuid() == 0: os.seteuid(65534)\n"
+        imports = "from pathlib import Path\nfrom stageway.config.workspace import Workspace, load_pipeline\n"
+        imports += "load_pipeline(Path('first.yml'))\n"
+        for folder in list(project.parents)[:4]:
+            folder.chmod(folder.stat().st_mode | 0o011)
+        command = [sys.executable, "-c", imports + drop + line]
+        done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1, done.stdout
+        return done.stderr.rstrip().splitlines()[-1]
+
+    return run

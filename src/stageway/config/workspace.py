@@ -52,8 +52,8 @@ class Workspace:
         root = find(start or Path(environ.get("STAGEWAY_WORKSPACE") or "."))
         spec = load_pipeline(root / FILE)
         state = root / ".stageway"
-        registry = environ.get("MLFLOW_TRACKING_URI") or spec.workspace.registry
-        database = environ.get("STAGEWAY_DATABASE_URL") or spec.workspace.database
+        registry = environ.get("MLFLOW_TRACKING_URI") or _below(root, spec.workspace.registry)
+        database = environ.get("STAGEWAY_DATABASE_URL") or _below(root, spec.workspace.database)
         if database is not None and not database.startswith("sqlite") and spec.workspace.name is None:
             raise ConfigError(
                 f"{FILE}: workspace.name: missing, and the database is shared; give this project a name in it"
@@ -66,7 +66,7 @@ class Workspace:
             registry_uri=registry or f"sqlite:///{state / 'mlflow.db'}",
             registry_identity=_without_credentials(registry) if registry else f"workspace-{identity}",
             database_url=database or f"sqlite:///{state / 'state.db'}",
-            cache=Path(environ.get("STAGEWAY_CACHE") or user_cache_path("stageway")),
+            cache=Path(environ.get("STAGEWAY_CACHE") or user_cache_path("stageway")).expanduser().absolute(),
         )
 
 
@@ -101,8 +101,16 @@ def _identity(state: Path) -> str:
         return str(json.loads(path.read_text(encoding="utf-8"))["id"])
     except OSError as error:
         raise ConfigError(f"{state}: cannot be written: {error.strerror}; the workspace must be writable") from error
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: is damaged; restore it, or remove {state} to start anew") from error
+
+
+def _below(root: Path, uri: str | None) -> str | None:
+    """Return *uri*; a relative SQLite file is meant from the project's folder, wherever the command runs."""
+    scheme, mark, path = (uri or "").partition(":///")
+    if not mark or not scheme.startswith("sqlite") or not path or path.startswith(("/", ":")):
+        return uri
+    return f"{scheme}:///{root / path}"
 
 
 def _without_credentials(uri: str) -> str:
