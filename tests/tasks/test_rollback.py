@@ -96,6 +96,12 @@ def test_by_itself_twice_is_as_once(project: Any, served: Any) -> None:
     assert project.agrees("dev") == "diabetes:2"
 
 
+def test_by_itself_a_release_that_came_after_the_bad_one_is_left_alone(project: Any, served: Any) -> None:
+    _, bad, _ = served(1, 2, 3, bad=(2,))
+    rollback(bad, project.workspace, stage="dev", automatic=True)
+    assert project.agrees("dev") == "diabetes:3"
+
+
 @pytest.mark.parametrize("call", ["apply", "set_tags", "set_alias"])
 @pytest.mark.parametrize("automatic", [True, False])
 def test_whoever_is_interrupted_makes_it_right_by_rolling_back_again(

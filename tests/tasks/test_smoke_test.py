@@ -277,7 +277,7 @@ def test_a_description_that_describes_nothing_fails(tested: Tested) -> None:
 
 
 def test_another_release_at_the_endpoint_says_nothing_about_this_one(project: Any, tested: Tested) -> None:
-    with pytest.raises(RefusedError, match=r"release r-other answers at http://.*, and r-\w+ should"):
+    with pytest.raises(TargetError, match=r"release r-other answers at http://.*, and r-\w+ should"):
         tested(calls_itself="r-other")
     assert verdict(project)[0] is None
 
@@ -285,7 +285,7 @@ def test_another_release_at_the_endpoint_says_nothing_about_this_one(project: An
 def test_a_stage_that_went_on_meanwhile_says_nothing_about_the_older_release(project: Any) -> None:
     first = deploy(project.version(1), project.workspace, stage="dev")
     deploy(project.version(2), project.workspace, stage="dev")
-    with pytest.raises(RefusedError, match="run `stageway deploy diabetes:1 --stage dev`"):
+    with pytest.raises(TargetError, match="run `stageway deploy diabetes:1 --stage dev`"):
         smoke_test(first, project.workspace, stage="dev")
 
 

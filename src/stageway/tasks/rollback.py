@@ -9,12 +9,13 @@ import getpass
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-from stageway import store
+from stageway import output, store
 from stageway.config.workspace import Workspace
 from stageway.dossier import Dossier
 from stageway.errors import RefusedError
 from stageway.evidence import Profile
 from stageway.release import Release
+from stageway.targets.base import Revision
 from stageway.tasks.base import open_registry, open_target, service_name
 from stageway.tasks.placing import alone, place, want
 
@@ -40,10 +41,14 @@ def rollback(
     open_target(workspace, stage)
     with store.open(workspace) as opened, alone(workspace, stage):
         rows = opened.stages.history(stage, 1000)
-        bad = dossier.release.id if automatic and dossier.release is not None else _current(workspace, stage, rows)
+        serving = open_target(workspace, stage).observe(service_name(workspace, stage)).serving
+        bad = dossier.release.id if automatic and dossier.release is not None else _current(rows, serving)
         if automatic and bad is not None and _verdict(rows, bad) != "rejected":
             opened.stages.rejected(stage, bad, reason or "rolled back by the pipeline")
         row = _named(rows, to, stage) if to is not None else _before(rows, bad, stage)
+        if automatic and serving is not None and serving.release not in (bad, row.release):
+            output.note(f"{stage} answers with {serving.label} ({serving.release}), so nothing is rolled back")
+            return dossier
         release = _stored(opened, row)
         profile = opened.evidence.of(release.id).get("profile")
         wanted = want(workspace, stage, release, Profile.model_validate(profile.facts) if profile else None)
@@ -55,9 +60,8 @@ def rollback(
     return grown
 
 
-def _current(workspace: Workspace, stage: str, rows: Sequence[StageRow]) -> str | None:
+def _current(rows: Sequence[StageRow], serving: Revision | None) -> str | None:
     """Return the release to leave: the history's, unless the target reports one that never came to be written down."""
-    serving = open_target(workspace, stage).observe(service_name(workspace, stage)).serving
     if serving is not None and all(row.release != serving.release for row in rows):
         return serving.release
     return rows[0].release if rows else None

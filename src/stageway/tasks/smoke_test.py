@@ -75,8 +75,8 @@ def smoke_test(
 def _health(client: Client, deployment: Deployment, dossier: Dossier, workspace: Workspace) -> SmokeCheck:
     """Wait until the service answers, and make sure that it is the release in question that does.
 
-    Raises ``RefusedError`` when another release answers, ``TargetError`` when the target says that nothing runs: both
-    say nothing about the release.
+    Raises ``TargetError`` when another release answers, or the target says that it does not run: that says nothing
+    about the release, so nobody rejects it for that.
     """
     stage, release = deployment.stage, dossier.need_release()
     limit = workspace.spec.stages[stage].ready_timeout
@@ -93,7 +93,7 @@ def _health(client: Client, deployment: Deployment, dossier: Dossier, workspace:
     found = answer.headers.get(RELEASE_HEADER)
     if found != release.id:
         answers = f"release {found}" if found else "something that names no release"
-        raise RefusedError(f"{stage}: {answers} answers at {deployment.endpoint}, and {release.id} should; {again}")
+        raise TargetError(f"{stage}: {answers} answers at {deployment.endpoint}, and {release.id} should; {again}")
     return SmokeCheck(name="health", passed=True, latency_ms=answer.seconds * 1000)
 
 
