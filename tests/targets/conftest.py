@@ -6,7 +6,8 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,14 @@ class Local:
             config=DeploymentConfig(**config, environment_variables=variables),
             weight=weight,
         )
+
+    @staticmethod
+    def until(true: Callable[[], object], seconds: float = 30.0) -> None:
+        """Poll until *true* says so."""
+        end = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < end, "it did not come true"
+            time.sleep(0.02)
 
     @property
     def keeper_pid(self) -> int:

@@ -11,6 +11,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import cast
 
 import httptools
@@ -156,6 +157,7 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.refused:
+            self.hear_out(data)
             return
         self.used = True
         upstream = self.upstream
@@ -303,6 +305,13 @@ class Client(asyncio.Protocol):
             self.transport.resume_reading()
             self.front.loop.call_later(LINGER, self.transport.close)
         else:
+            self.transport.close()
+
+    def hear_out(self, data: bytes) -> None:
+        """Take what a refused client had under way; when that is over, so is the connection."""
+        with suppress(httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.parser.feed_data(data)
+        if not self.reading:
             self.transport.close()
 
     def eof_received(self) -> bool:

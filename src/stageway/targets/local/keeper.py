@@ -33,6 +33,7 @@ from stageway.targets.local.place import (
     services,
     write_json,
 )
+from stageway.targets.local.process import sweep_strays
 from stageway.targets.local.service import Service
 
 WATCH = 1.0
@@ -58,6 +59,7 @@ class Keeper:
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Take over what is there, answer clients, and return when there is nothing to keep any more."""
+        await asyncio.to_thread(sweep_strays, self.state / "services")
         for place in services(self.state):
             self.service(place.name)
         await asyncio.gather(*(service.load() for service in self.services.values()))

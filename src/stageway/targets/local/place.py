@@ -18,6 +18,7 @@ import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ from typing import Any
 from stageway.errors import ConfigError, TargetError
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+GIVEN_UP = 3600.0
+"""Seconds after which an app root that did not come in belongs to nobody."""
 LOGS_KEPT = 5
 """Revisions that are gone leave their log; of each service the newest few stay."""
 
@@ -192,7 +195,10 @@ class ServicePlace:
         return sorted(found, key=lambda one: _changed(one.log), reverse=True)
 
     def prune(self) -> None:
-        """Remove the oldest of the folders that are only a log by now, and what never came in."""
+        """Remove the oldest of the folders that are only a log by now, and what will never come in."""
+        for path in self.incoming.glob("*"):
+            if _changed(path) < time.time() - GIVEN_UP:
+                shutil.rmtree(path, ignore_errors=True)
         for place in [one for one in self.revisions() if not one.labels_file.exists()][LOGS_KEPT:]:
             shutil.rmtree(place.folder, ignore_errors=True)
 

@@ -1,7 +1,7 @@
 """The process of a revision: started here, or adopted from a keeper that was killed.
 
-A process is known by its pid, its start time and a nonce in its environment. It leads a session and a process group of
-its own, and writes its log itself, so it needs nobody to live.
+A process is known by its pid, its start time, and a nonce and its place in its environment. It leads a session and a
+process group of its own, and writes its log itself, so it needs nobody to live.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 NONCE = "STAGEWAY_NONCE"
+PLACE = "STAGEWAY_PLACE"
 SAME_START = 2.0
 """Seconds by which a start time may differ between two readings when the clock was set."""
 POLL = 0.1
@@ -26,23 +27,23 @@ POLL = 0.1
 class Process:
     """A living or ended process of ours."""
 
-    def __init__(self, pid: int, started: float, nonce: str, child: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(self, pid: int, started: float, place: Path, child: subprocess.Popen[bytes] | None = None) -> None:
         self.pid = pid
         self.started = started
-        self.nonce = nonce
+        self.place = place
         self._child = child
         self._seen = psutil.Process(pid) if child is None else None
         self._ended = False
 
     @classmethod
     def start(
-        cls, argv: Sequence[str], env: Mapping[str, str], cwd: Path, *, log: Path, nonce: str, umask: int
+        cls, argv: Sequence[str], env: Mapping[str, str], cwd: Path, *, place: Path, log: Path, nonce: str, umask: int
     ) -> Process:
         """Start a program whose output is appended to *log*. Raises ``OSError`` when it cannot be started."""
         with log.open("ab") as out:
             child = subprocess.Popen(
                 list(argv),
-                env={**env, NONCE: nonce},
+                env={**env, NONCE: nonce, PLACE: str(place)},
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -54,20 +55,21 @@ class Process:
             started = psutil.Process(child.pid).create_time()
         except psutil.Error:  # it has ended already
             started = 0.0
-        return cls(child.pid, started, nonce, child)
+        return cls(child.pid, started, place, child)
 
     @classmethod
-    def adopt(cls, pid: int | None, started: float | None, nonce: str) -> Process | None:
-        """Return the living process that was started with *nonce*, if there is one."""
-        if pid is not None:
+    def adopt(cls, place: Path, pid: int | None, started: float | None, nonce: str) -> Process | None:
+        """Return the living process that was started in *place* with *nonce*, if there is one."""
+        for known in of_place(place):
+            with suppress(psutil.Error, OSError):
+                if known.environ().get(NONCE) == nonce and os.getpgid(known.pid) == known.pid:
+                    return cls(known.pid, known.create_time(), place)
+        if sys.platform == "darwin" and pid is not None and started is not None:
+            # The environment of some programs cannot be read there.
             with suppress(psutil.Error):
                 known = psutil.Process(pid)
-                same = started is None or abs(known.create_time() - started) <= SAME_START
-                if same and _nonce(known, default=nonce) == nonce and _alive(known):
-                    return cls(pid, known.create_time(), nonce)
-        for other in _of_nonce(nonce):
-            if os.getpgid(other.pid) == other.pid:
-                return cls(other.pid, other.create_time(), nonce)
+                if abs(known.create_time() - started) <= SAME_START and _alive(known):
+                    return cls(pid, started, place)
         return None
 
     @property
@@ -112,34 +114,37 @@ class Process:
         if self.alive:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
-        await asyncio.to_thread(sweep, self.nonce)
+        await asyncio.to_thread(sweep, self.place)
         await self.ended()
 
 
-def sweep(nonce: str) -> None:
-    """Kill every process that was started with *nonce*, such as workers whose parent was killed."""
-    for process in _of_nonce(nonce):
+def sweep(place: Path) -> None:
+    """Kill every process that was started in *place*, such as workers whose parent was killed."""
+    for process in of_place(place):
         with suppress(psutil.Error):
             process.kill()
 
 
-def _alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+def sweep_strays(places: Path) -> None:
+    """Kill what was started in a folder below *places* that is gone by now."""
+    for process in of_place(places):
+        with suppress(psutil.Error):
+            if not Path(process.environ()[PLACE]).is_dir():
+                process.kill()
 
 
-def _of_nonce(nonce: str) -> list[psutil.Process]:
-    mine = os.getuid()
-    found = []
-    for process in psutil.process_iter():
+def of_place(place: Path) -> list[psutil.Process]:
+    """Return the living processes that were started in the folder *place*, or in one below it."""
+    mine, found = os.getuid(), []
+    for pid in psutil.pids():
         with suppress(psutil.Error, OSError):
-            if process.uids().real == mine and _nonce(process) == nonce and _alive(process):
-                found.append(process)
+            process = psutil.Process(pid)
+            if process.uids().real == mine and _alive(process):
+                at = process.environ().get(PLACE)
+                if at is not None and Path(at).is_relative_to(place):
+                    found.append(process)
     return found
 
 
-def _nonce(process: psutil.Process, default: str | None = None) -> str | None:
-    """Return the nonce in the environment of *process*; *default* where the system does not let us look."""
-    try:
-        return process.environ().get(NONCE)
-    except psutil.AccessDenied:
-        return default if sys.platform == "darwin" else None
+def _alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

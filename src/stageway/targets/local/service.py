@@ -70,6 +70,7 @@ class Revision:
                 self.launch["argv"],
                 self.launch["env"],
                 Path(self.launch["cwd"]),
+                place=self.place.folder,
                 log=self.place.log,
                 nonce=nonce,
                 umask=self.service.umask,
@@ -249,7 +250,7 @@ class Service:
             labels = Labels.from_json(ask["labels"])
             revision = await self._staying(labels.revision)
             runs = revision is not None and revision.health == "ready"
-            if not runs and ask.get("app") is None:
+            if not runs and not Path(ask.get("app") or "/no").is_dir():
                 return {"needs": "app"}
             bound = self._bind(ask.get("port"), labels.stage)
             try:
@@ -327,7 +328,6 @@ class Service:
     async def load(self) -> None:
         """Take over from a keeper that is gone: adopt what lives, start what should live, end what should not."""
         self.file = self.place.read()
-        shutil.rmtree(self.place.incoming, ignore_errors=True)
         await asyncio.gather(*(self._adopt(place) for place in self.place.revisions()))
         if self.file is None or self.file.stopped:
             return
@@ -360,7 +360,9 @@ class Service:
 
     async def _adopt(self, place: RevisionPlace) -> None:
         labels, launch = place.labels(), place.launch()
-        process = Process.adopt(labels.pid, labels.started, labels.nonce) if labels and labels.nonce else None
+        process = None
+        if labels is not None and labels.nonce is not None:
+            process = await asyncio.to_thread(Process.adopt, place.folder, labels.pid, labels.started, labels.nonce)
         if labels is not None and launch is not None and place.name in self.weights:
             revision = self.revisions[place.name] = Revision(self, place, labels, launch)
             if self.file is not None and not self.file.stopped:
@@ -368,8 +370,8 @@ class Service:
                 return
         if process is not None:
             await process.end(GRACE)
-        elif labels is not None and labels.nonce:
-            await asyncio.to_thread(sweep, labels.nonce)
+        else:
+            await asyncio.to_thread(sweep, place.folder)
         if place.name not in self.weights:
             place.clear()
 

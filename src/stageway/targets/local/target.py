@@ -11,10 +11,10 @@ from typing import Any
 
 from stageway.bundle import Bundle, Launch, machine
 from stageway.config.workspace import Workspace
-from stageway.errors import ConfigError, TargetError
+from stageway.errors import ConfigError, TargetError, TryAgainError
 from stageway.targets.base import Observed, Revision, Want
 from stageway.targets.local import logs
-from stageway.targets.local.client import KeeperClient
+from stageway.targets.local.client import TIMES, KeeperClient
 from stageway.targets.local.place import Labels, ServicePlace, runtime_folder, services, socket_path
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -65,7 +65,9 @@ class LocalTarget:
             "timeout": want.config.ready_timeout + 2 * want.config.drain_timeout + 60,
         }
         answer = self.keeper.ask("apply", **ask)
-        if "needs" in answer:
+        for _ in range(TIMES):
+            if "needs" not in answer:
+                return Observed.model_validate(answer)
             incoming = place.incoming / secrets.token_hex(8)
             try:
                 incoming.mkdir(parents=True)
@@ -84,7 +86,9 @@ class LocalTarget:
                 raise _unwritable(error) from error
             finally:
                 shutil.rmtree(incoming, ignore_errors=True)
-        return Observed.model_validate(answer)
+        raise TryAgainError(
+            f"the keeper of {self.workspace.root} was replaced again and again; .stageway/keeper.log says why"
+        )
 
     def launch(self, want: Want, fresh: Path, app: Path, *, socket: Path, control: Path) -> Launch:
         """Make the app root in *fresh* and say how to start its server once it is at *app*."""
