@@ -109,6 +109,21 @@ def test_a_service_that_does_not_start_is_refused_with_its_log(
     assert log in caught.value.detail
 
 
+@pytest.mark.parametrize(
+    ("keys", "way_out"),
+    [
+        ({}, "add it to serve.dependencies, or set serve.source-directory when it is a file of yours"),
+        ({"source_directory": "."}, "add it to serve.dependencies"),
+    ],
+)
+def test_a_missing_module_is_said_with_the_key_that_helps(times: Any, keys: dict[str, Any], way_out: str) -> None:
+    times.write("score.py", "import helper\ndef run(data): ...\n")
+    times.serve(entry_script="score.py", **keys)
+    with pytest.raises(RefusedError) as caught, trial.serve(build(times)):
+        raise AssertionError("it started")
+    assert caught.value.message.endswith(f"No module named 'helper'; {way_out}")
+
+
 def test_a_service_that_never_gets_ready_is_refused_in_time(times: Any) -> None:
     times.write("score.py", "import time\ndef init():\n    print('waiting')\n    time.sleep(600)\ndef run(data): ...\n")
     sentence = r"does not answer after 3 s; see what its init\(\) waits for"

@@ -38,6 +38,11 @@ def test_samples_with_replies_declare_a_contract() -> None:
     assert found.response == NUMBERS
 
 
+def test_a_signature_that_was_made_of_samples_says_so() -> None:
+    found = declared(model(Contract(NUMBERS, NUMBERS, "samples")), [])
+    assert found == Contract(NUMBERS, NUMBERS, "samples")
+
+
 @pytest.mark.parametrize("signature", [None, Contract()])
 def test_samples_without_replies_declare_nothing(signature: Contract | None) -> None:
     assert declared(model(signature), [sample([1])]) is None

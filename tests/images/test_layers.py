@@ -207,6 +207,11 @@ def test_a_read_only_cache_is_said(small_disk: Path) -> None:
         store.make("model", ["a"], whole)
 
 
+def test_a_cache_that_is_made_is_its_users_alone(store: LayerStore) -> None:
+    store.make("model", ["a"], whole)
+    assert store.cache.stat().st_mode & 0o777 == 0o700
+
+
 def test_the_listing_beside_a_layer_names_it(store: LayerStore) -> None:
     layer = store.make("model", ["a"], whole)
     folder = store.folder(layer.digest)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ import pytest
 from stageway import serving
 from stageway.errors import ConfigError, PackagingError
 from stageway.images import lock as locks
+from stageway.images.build import dependencies
+from stageway.images.layers import LayerStore
 
 ON_A_LAPTOP: dict[str, str] = {}
 IN_CI = {"CI": "true"}
@@ -149,3 +153,35 @@ def test_a_comment_does_not_change_the_digest_and_a_pin_does(locked: Any) -> Non
     assert lock is not None
     assert locks.Lock(lock.path, "# more\n" + lock.text).digest == lock.digest
     assert locks.Lock(lock.path, lock.text.replace("six==1.17.0", "six==1.16.0")).digest != lock.digest
+
+
+def test_where_packages_are_is_read_from_the_requirements_and_not_kept_in_the_lock(times: Any, tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    times.write("requirements.txt", f"--find-links {(tmp_path / 'wheels').as_uri()}\n-r more.txt\nsix\n")
+    times.write("more.txt", "--extra-index-url=https://example.invalid/simple\n")
+    times.serve(entry_script="score.py", dependencies="requirements.txt")
+    assert locks.index_options(times.workspace()) == [
+        f"--find-links {(tmp_path / 'wheels').as_uri()}",
+        "--extra-index-url=https://example.invalid/simple",
+    ]
+
+
+def test_a_package_that_only_a_folder_of_wheels_has_is_locked_and_installed(times: Any, tmp_path: Path) -> None:
+    wheel(tmp_path / "wheels", "stageway_tests_only_here")
+    times.write("requirements.txt", f"--find-links {(tmp_path / 'wheels').as_uri()}\nstageway-tests-only-here\n")
+    times.serve(entry_script="score.py", dependencies="requirements.txt")
+    workspace = times.workspace(tmp_path / "cache")
+    assert str(tmp_path) not in locks.resolve(workspace).read_text()
+    content = LayerStore(workspace.cache).content(dependencies(workspace))
+    assert (content / "stageway_tests_only_here.py").is_file()
+
+
+def wheel(folder: Path, name: str) -> None:
+    """Write the smallest wheel."""
+    folder.mkdir()
+    information = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as file:
+        file.writestr(f"{name}.py", "")
+        file.writestr(f"{information}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        file.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{information}/RECORD", f"{name}.py,,\n{information}/RECORD,,\n")

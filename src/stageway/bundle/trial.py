@@ -175,7 +175,7 @@ def serve(
             )
         trial = Trial(process, folder)
         _note(folder, process.pid)
-        _wait(trial, bundle.label, started, timeout)
+        _wait(trial, bundle, started, timeout)
         yield trial
     finally:
         if trial is not None:
@@ -185,23 +185,30 @@ def serve(
         shutil.rmtree(bytecode, ignore_errors=True)
 
 
-def _wait(trial: Trial, label: str, started: float, timeout: float) -> None:
+def _wait(trial: Trial, bundle: Bundle, started: float, timeout: float) -> None:
     """Return when the service answers healthy: it listens only when every worker's ``init`` is done."""
     while True:
         ended = trial.process.poll()
         if ended is not None:
-            raise RefusedError(
-                f"the service of {label} does not start: {_reason(trial, ended)}", detail=trial.log_tail()
-            )
+            why = _way_out(bundle, _reason(trial, ended))
+            raise RefusedError(f"the service of {bundle.label} does not start: {why}", detail=trial.log_tail())
         if trial.uds.exists() and _healthy(trial, timeout):
             trial.start_seconds = time.monotonic() - started
             return
         if time.monotonic() - started > timeout:
             raise RefusedError(
-                f"the service of {label} does not answer after {timeout:g} s; see what its init() waits for",
+                f"the service of {bundle.label} does not answer after {timeout:g} s; see what its init() waits for",
                 detail=trial.log_tail(),
             )
         time.sleep(POLL)
+
+
+def _way_out(bundle: Bundle, reason: str) -> str:
+    """Add what a person can do about a module that is missing."""
+    if "ModuleNotFoundError" not in reason:
+        return reason
+    beside = ", or set serve.source-directory when it is a file of yours"
+    return f"{reason}; add it to serve.dependencies{beside if bundle.manifest.source_directory is None else ''}"
 
 
 def _healthy(trial: Trial, timeout: float) -> bool:

@@ -98,7 +98,12 @@ class _Build:
         _check_python(self.workspace)
         made_from = {"lock": lock.digest, "python": machine.python_version(), "platform": machine.platform_name()}
         store = LayerStore(self.workspace.cache)
-        return self._layer(store, "dependencies", made_from, lambda content: _install(lock, content, store.cache))
+        options = locks.index_options(self.workspace)
+
+        def fill(content: Path) -> None:
+            _install(lock, options, content, store.cache)
+
+        return self._layer(store, "dependencies", made_from, fill)
 
     def _serving(self, store: LayerStore) -> Layer:
         package = Path(stageway.__file__).parent
@@ -200,7 +205,7 @@ def _framework(workspace: Workspace, model: Model, lock: locks.Lock) -> str:
     return model.framework
 
 
-def _install(lock: locks.Lock, content: Path, cache: Path) -> None:
+def _install(lock: locks.Lock, options: list[str], content: Path, cache: Path) -> None:
     """Unpack the lock's wheels into *content*. Copied, never linked: uv's own cache is shared with other programs."""
     try:
         uv_tool.run(
@@ -210,7 +215,7 @@ def _install(lock: locks.Lock, content: Path, cache: Path) -> None:
                 *("--link-mode=copy", f"--python={machine.interpreter()}"),
             ],
             cwd=lock.path.parent,
-            stdin=lock.text,
+            stdin="".join(line + "\n" for line in options) + lock.text,
             failing=f"{lock.path}: cannot be installed for Python {machine.python_version()} "
             f"on {machine.platform_name()}",
         )

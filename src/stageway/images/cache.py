@@ -24,8 +24,7 @@ LOCK = ".lock"
 @contextmanager
 def exclusive(cache: Path, name: str) -> Iterator[None]:
     """Hold the lock *name*: one thread of one process at a time. The system frees it when its holder dies."""
-    path = cache / "locks" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _folder(cache, "locks") / name
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -34,8 +33,7 @@ def exclusive(cache: Path, name: str) -> Iterator[None]:
 @contextmanager
 def scratch(cache: Path) -> Iterator[Path]:
     """Yield a new folder on the cache's disk, gone at the end; what killed processes left goes as well."""
-    folder = cache / "scratch"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder(cache, "scratch")
     _sweep(folder)
     path, lock = _claim(folder)
     try:
@@ -45,6 +43,15 @@ def scratch(cache: Path) -> Iterator[Path]:
         _remove(path)
         path.with_suffix(LOCK).unlink(missing_ok=True)
         lock.close()
+
+
+def _folder(cache: Path, name: str) -> Path:
+    """Return a folder of the cache. A cache that we make is ours alone: models and sources lie in it."""
+    if not cache.exists():
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = cache / name
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _claim(folder: Path) -> tuple[Path, IO[str]]:

@@ -20,7 +20,8 @@ def declared(model: Model, samples: Sequence[Sample]) -> Contract | None:
     if model.signature is not None:
         signature = Contract.from_json(model.signature)
         if signature.request is not None or signature.response is not None:
-            return Contract(signature.request, signature.response, "signature")
+            source = "samples" if signature.source == "samples" else "signature"
+            return Contract(signature.request, signature.response, source)
     answered = [sample for sample in samples if sample.has_expected]
     if not answered:
         return None

@@ -36,6 +36,7 @@ HEADER = """\
 """
 INPUTS = re.compile(r"^# inputs: (?P<inputs>sha256:[0-9a-f]{64})$", re.MULTILINE)
 INCLUDED = re.compile(r"^\s*(?:-r|--requirement|-c|--constraint)(?:\s+|=)(?P<path>\S+)", re.MULTILINE)
+INDEX = re.compile(r"^\s*(?:-i|--index-url|--extra-index-url|-f|--find-links)(?:\s+|=)\S+", re.MULTILINE)
 NAME = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)", re.MULTILINE)
 
 
@@ -180,6 +181,13 @@ def _requirements(workspace: Workspace, source: str) -> dict[str, str]:
         included = [match["path"] for match in INCLUDED.finditer(found[name])]
         waiting += [path.parent / one for one in included if "://" not in one]
     return found
+
+
+def index_options(workspace: Workspace) -> list[str]:
+    """Return the lines of the requirements files that say where packages are; the lock does not hold them."""
+    source = workspace.spec.serve.dependencies
+    files = _requirements(workspace, source) if source is not None else {}
+    return [match[0].strip() for text in files.values() for match in INDEX.finditer(text)]
 
 
 def _path(workspace: Workspace) -> Path:
