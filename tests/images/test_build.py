@@ -250,6 +250,16 @@ def test_kill_9_while_a_layer_is_made_then_the_same_build_again(times: Any, tmp_
     assert list((cache / "scratch").iterdir()) == []
 
 
+def test_a_disk_that_packages_do_not_fit_on_is_said(times: Any, small_disk: Path) -> None:
+    model, cache = times.shelf.add(), small_disk / "cache"
+    images.environment(times.workspace())
+    with pytest.raises(PackagingError, match=r"no space left on the disk; free some, or set STAGEWAY_CACHE"):
+        build(times, model, cache)
+    assert list((cache / "scratch").iterdir()) == []
+    assert not (cache / "layers").exists()
+    assert not (cache / "bundles").exists()
+
+
 def test_two_builds_at_once_agree(times: Any, tmp_path: Path) -> None:
     times.shelf.add()
     images.environment(times.workspace())

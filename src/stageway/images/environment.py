@@ -24,6 +24,7 @@ def environment(workspace: Workspace) -> Launch:
         place = _virtual(workspace.cache, name, LayerStore(workspace.cache).content(layer))
     env = {
         "PATH": f"{place / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PYTHONHOME": "",
         "PYTHONPATH": "",
         "PYTHONNOUSERSITE": "1",
         "PYTHONPYCACHEPREFIX": str(workspace.cache / "pyc" / name),
