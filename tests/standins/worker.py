@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,25 @@ from stageway.pipelines.runner import Retry, RunEvent, Runner
 from stageway.watch.up import up
 
 
-def die_at(commit: int, after: bool) -> None:
-    """Die before (or just after) the n-th durable commit of this process."""
-    seen = 0
+class Commits:
+    """Counts the durable commits of this process, and dies before (or just after) one of them."""
 
-    def count(connection: Connection) -> None:
-        nonlocal seen
+    def __init__(self, kill_at: int | None, after: bool) -> None:
+        self.seen, self.kill_at, self.after = 0, kill_at, after
+        event.listen(Engine, "commit", self.count)
+
+    def count(self, connection: Connection) -> None:
         if not connection.get_execution_options().get("stageway_write"):
             return
-        seen += 1
-        if seen == commit:
-            if after:
-                connection.connection.dbapi_connection.commit()  # type: ignore[union-attr]
+        if threading.current_thread() is not threading.main_thread():
+            return  # a heartbeat comes when it likes; the main thread's commits are the same every time
+        self.seen += 1
+        if self.seen == self.kill_at:
+            if self.after:
+                raw = connection.connection.dbapi_connection
+                assert raw is not None
+                raw.commit()
             os.kill(os.getpid(), signal.SIGKILL)
-
-    event.listen(Engine, "commit", count)
 
 
 def tell(happened: RunEvent) -> None:
@@ -45,8 +50,7 @@ def tell(happened: RunEvent) -> None:
 
 def main(project: Path, how: dict[str, Any]) -> int:
     workspace = Workspace.open(project)
-    if "kill_at" in how:
-        die_at(how["kill_at"], how.get("after", False))
+    commits = Commits(how.get("kill_at"), how.get("after", False))
     if "up" in how:
         up(workspace, interval=how["up"], on_event=tell)
         return 0
@@ -61,7 +65,10 @@ def main(project: Path, how: dict[str, Any]) -> int:
     except StagewayError as error:
         print(json.dumps({"kind": "error", "text": error.message}), flush=True)
         return error.exit_code
-    return done.exit_code or 0 if done is not None and done.state == "ended" else 4 if done is not None else 0
+    print(json.dumps({"kind": "commits", "text": str(commits.seen)}), flush=True)
+    if done is None:
+        return 0
+    return 4 if done.exit_code is None else done.exit_code
 
 
 if __name__ == "__main__":
