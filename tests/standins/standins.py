@@ -192,6 +192,7 @@ def promote(dossier: Dossier, workspace: Workspace, *, to: str) -> Dossier:
 
 def smoke_test(dossier: Dossier, workspace: Workspace, *, stage: str) -> Dossier:
     release = dossier.need_release()
+    seen = Evidence(kind="smoke", facts={"passed": True, "requests": 1}, release=release.id, stage=stage)
     with store.open(workspace) as opened:
         try:
             _act(workspace, dossier, "smoke-test", stage)
@@ -199,7 +200,7 @@ def smoke_test(dossier: Dossier, workspace: Workspace, *, stage: str) -> Dossier
             opened.stages.rejected(stage, release.id, error.message)
             raise
         opened.stages.proven(stage, release.id)
-    seen = Evidence(kind="smoke", facts={"passed": True, "requests": 1}, release=release.id, stage=stage)
+        opened.evidence.put(seen)
     return dossier.with_evidence(seen)
 
 

@@ -1,0 +1,242 @@
+"""Who may take a run, in which order, and what a worker may still write."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stageway import store as stores
+from stageway.dossier import Dossier
+from stageway.events import version_created
+from stageway.pipelines import ledger
+from stageway.pipelines.journal import Claimed, Journal
+from stageway.pipelines.process import is_dead, this_process
+from stageway.pipelines.steps import after, steps
+from stageway.release import ModelVersion
+from stageway.specs import PipelineSpec
+from stageway.store import Store
+from stageway.store.base import LeaseLostError, under
+from stageway.store.runs import Run
+from stageway.store.workers import Worker
+
+if TYPE_CHECKING:
+    from tests.conftest import Project
+
+ELSEWHERE = Worker(place="another machine", host="far", pid=1, start="1")
+
+
+@pytest.fixture
+def spec(either: Project) -> PipelineSpec:
+    return either.workspace.spec
+
+
+def seen(store: Store, spec: PipelineSpec, version: int, policy: ledger.Policy = "every", at: int = 0) -> Run | None:
+    """Tell the ledger of a version, as a trigger does."""
+    model = ModelVersion(registry="r", name="diabetes", version=str(version), created=at or version)
+    return ledger.admit(store, spec, version_created(model), policy)
+
+
+def asked(store: Store, spec: PipelineSpec, version: int, policy: ledger.Policy = "every") -> Run:
+    """Ask for a version, as a person does."""
+    model = ModelVersion(registry="r", name="diabetes", version=str(version), created=version)
+    return ledger.ask(store, spec, version_created(model), policy)[0]
+
+
+def must(claimed: Claimed | None) -> Claimed:
+    assert claimed is not None
+    return claimed
+
+
+def test_a_version_is_admitted_once(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        assert seen(store, spec, 1) is not None
+        assert seen(store, spec, 1) is None
+        assert len(store.runs.all()) == 1
+
+
+def test_runs_of_one_pipeline_go_one_at_a_time_and_in_order(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        journal = Journal(store, this_process(), 60)
+        for version in (1, 2):
+            seen(store, spec, version)
+        first = must(journal.claim())
+        assert first.run.label == "diabetes:1"
+        assert journal.claim() is None
+        journal.end(first, "promoted", "", task="done", dossier=Dossier())
+        assert must(journal.claim()).run.label == "diabetes:2"
+
+
+def test_a_run_that_waits_keeps_its_turn_under_the_policy_every(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        journal = Journal(store, this_process(), 60)
+        for version in (1, 2):
+            seen(store, spec, version)
+        journal.wait(must(journal.claim()), "needs an approval", "")
+        assert journal.claim() is None
+        assert must(journal.claim(asked(store, spec, 2).number)).run.label == "diabetes:2", "a person does not queue"
+
+
+def test_a_run_that_waits_gives_way_under_the_policy_latest(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        journal = Journal(store, this_process(), 60)
+        seen(store, spec, 1, "latest")
+        journal.wait(must(journal.claim()), "needs an approval", "")
+        seen(store, spec, 2, "latest")
+        first, second = reversed(store.runs.all())
+        assert (first.outcome, first.reason) == ("superseded", "superseded by diabetes:2 (run 2)")
+        assert [task.state for task in store.runs.tasks(first.number)] == ["cancelled"]
+        assert must(journal.claim()).run.number == second.number
+
+
+def test_a_run_that_goes_is_superseded_only_when_it_has_to_wait(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        journal = Journal(store, this_process(), 60)
+        seen(store, spec, 1, "latest")
+        claimed = must(journal.claim())
+        seen(store, spec, 2, "latest")
+        assert store.runs.get(1) == claimed.run
+        journal.wait(claimed, "needs an approval", "")
+        assert [run.outcome for run in reversed(store.runs.all())] == ["superseded", None]
+
+
+def test_an_older_version_that_is_seen_late_does_not_go_after_a_newer_one(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        seen(store, spec, 2, "latest")
+        late = seen(store, spec, 1, "latest")
+        assert late is not None
+        assert (late.outcome, late.reason) == ("superseded", "superseded by diabetes:2 (run 1)")
+
+
+def test_an_older_version_that_a_person_asks_for_goes(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        journal = Journal(store, this_process(), 60)
+        seen(store, spec, 2, "latest")
+        journal.wait(must(journal.claim()), "needs an approval", "")
+        run = asked(store, spec, 1, "latest")
+        assert must(journal.claim()).run.number == run.number
+        assert [one.state for one in store.runs.all()] == ["running", "waiting"]
+
+
+def test_a_lease_that_is_kept_is_not_taken(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        seen(store, spec, 1)
+        theirs, ours = Journal(store, ELSEWHERE, 0.2), Journal(store, this_process(), 60)
+        claimed = must(theirs.claim())
+        theirs.lease_ms = 60_000
+        theirs.beat(claimed.lease)
+        assert ours.claim() is None
+
+
+def test_a_stale_worker_can_write_nothing(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        seen(store, spec, 1)
+        stale = Journal(store, ELSEWHERE, 0.05)
+        old = must(stale.claim())
+        fresh = Journal(store, this_process(), 60)
+        taken: list[Claimed] = []
+
+        def take() -> bool:
+            claimed = fresh.claim()
+            taken.extend([claimed] if claimed is not None else [])
+            return claimed is not None
+
+        either.until(take)
+        assert (taken[0].lease.token, taken[0].task.attempt) == (old.lease.token + 1, 2)
+        then = after(spec, 1)
+        assert then is not None
+        before = (store.runs.all(), store.runs.tasks(1), store.ledger.all())
+        for write in (
+            lambda: stale.beat(old.lease),
+            lambda: stale.done(old, Dossier(), then),
+            lambda: stale.refused(old, "bad", "", then),
+            lambda: stale.retry(old, "away", "", 1.0),
+            lambda: stale.wait(old, "needs an approval", ""),
+            lambda: stale.release(old, "interrupted"),
+            lambda: stale.end(old, "promoted", "", task="done"),
+        ):
+            with pytest.raises(LeaseLostError):
+                write()
+        assert (store.runs.all(), store.runs.tasks(1), store.ledger.all()) == before
+
+
+def test_what_a_task_writes_by_a_store_of_its_own_carries_the_token(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        seen(store, spec, 1)
+        claimed = must(Journal(store, ELSEWHERE, 0.01).claim())
+        with under(claimed.lease), stores.open(either.workspace) as own:
+            own.holds.set("dev", "still mine", "task")
+            either.until(lambda: Journal(store, this_process(), 60).claim())
+            with pytest.raises(LeaseLostError):
+                own.holds.set("dev", "not mine any more", "task")
+        hold = store.holds.get("dev")
+        assert hold is not None
+        assert hold.reason == "still mine"
+
+
+def test_a_run_that_ended_is_nobodys(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        seen(store, spec, 1)
+        journal = Journal(store, this_process(), 60)
+        claimed = must(journal.claim())
+        journal.end(claimed, "stopped", "no", task="refused")
+        with pytest.raises(LeaseLostError):
+            journal.end(claimed, "promoted", "", task="done")
+
+
+def test_many_workers_claim_a_run_once(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        for version in range(1, 4):
+            seen(store, spec, version)
+        together, found = threading.Barrier(4), []
+
+        def claim() -> None:
+            journal = Journal(store, this_process(), 60)
+            together.wait()
+            found.append(journal.claim())
+
+        threads = [threading.Thread(target=claim) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [claimed.run.number for claimed in found if claimed is not None] == [1]
+
+
+def test_results_survive_a_commit_whose_answer_was_lost(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        seen(store, spec, 1)
+        journal = Journal(store, this_process(), 60)
+        claimed, then = must(journal.claim()), after(spec, 1)
+        assert then is not None
+        for _ in range(2):
+            journal.done(claimed, Dossier(pipeline="kept"), then)
+        assert [(task.task, task.state) for task in store.runs.tasks(1)] == [
+            ("register", "done"),
+            ("profile", "running"),
+        ]
+        assert store.runs.dossier(1).pipeline == "kept"
+
+
+def test_this_process_lives_and_a_pid_that_is_used_again_does_not_count() -> None:
+    mine = this_process()
+    assert not is_dead(mine)
+    assert is_dead(mine.model_copy(update={"start": "0"}))
+    assert is_dead(mine.model_copy(update={"pid": 2**22 + 1}))
+    assert not is_dead(ELSEWHERE), "nobody can tell from here"
+
+
+def test_the_way_of_a_version_follows_the_stages() -> None:
+    spec = PipelineSpec.model_validate({"model": "m", "stages": {"dev": {}, "test": {}, "prod": {}}})
+    assert [step.name for step in steps(spec)] == [
+        "register",
+        "profile",
+        "package",
+        "deploy dev",
+        "smoke-test dev",
+        "promote test",
+        "smoke-test test",
+        "promote prod",
+        "smoke-test prod",
+    ]
