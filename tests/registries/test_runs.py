@@ -80,7 +80,7 @@ def test_a_runs_artifact_that_changes_later_is_noticed(
     run_id = training.run()
     model = registry.register(NewVersion(name="diabetes", run_id=run_id)).model
     client.log_artifacts(run_id, str(mlflow_folder(tmp_path / "later", b"another")), "model")
-    with pytest.raises(RegistryError, match="file 'model/model[.]pkl' "):
+    with pytest.raises(RegistryError, match=r"file 'model/model\.pkl' "):
         registry.fetch(model, tmp_path / "fetched")
 
 
