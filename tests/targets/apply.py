@@ -1,4 +1,4 @@
-"""A command of its own that applies a version in a workspace of the tests: ``apply.py WORKSPACE VERSION``."""
+"""A command of its own that applies a version in a workspace of the tests: ``apply.py WORKSPACE VERSION START``."""
 
 import importlib.util
 import sys
@@ -11,4 +11,4 @@ conftest = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(conftest)
 
 local = conftest.Local(Path(sys.argv[1]))
-local.target.apply(local.want(int(sys.argv[2])))
+local.target.apply(local.want(int(sys.argv[2]), slow_start=float(sys.argv[3])))

@@ -7,11 +7,13 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -20,8 +22,10 @@ import requests
 
 from stageway.errors import StagewayError, TargetError
 from stageway.targets.base import Observed
-from stageway.targets.local import wire
+from stageway.targets.local import logs, wire
 from stageway.targets.local.place import Labels, ServiceFile, runtime_folder, socket_path
+
+START = 0.4
 
 
 def version_at(endpoint: str | None) -> str:
@@ -81,15 +85,21 @@ def test_socket_paths_are_short_however_deep_the_workspace_is(local: Any, tmp_pa
 
 
 def test_a_folder_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_to_all = tmp_path / "open"
-    open_to_all.mkdir()
-    open_to_all.chmod(0o777)
-    link = tmp_path / "link"
-    link.symlink_to(tmp_path)
-    for folder in (open_to_all, link):
-        monkeypatch.setenv("STAGEWAY_RUNTIME_DIR", str(folder))
-        with pytest.raises(TargetError, match="is not a folder that only you can use"):
-            runtime_folder(tmp_path)
+    with TemporaryDirectory(prefix="sw-", dir="/tmp") as short:
+        open_to_all, link = Path(short) / "open", Path(short) / "link"
+        open_to_all.mkdir()
+        open_to_all.chmod(0o777)
+        link.symlink_to(tmp_path)
+        for folder in (open_to_all, link):
+            monkeypatch.setenv("STAGEWAY_RUNTIME_DIR", str(folder))
+            with pytest.raises(TargetError, match="is not a folder that only you can use"):
+                runtime_folder(tmp_path)
+
+
+def test_a_folder_for_sockets_that_is_too_deep_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAGEWAY_RUNTIME_DIR", "/tmp/" + "x" * 60)
+    with pytest.raises(TargetError, match="too long for paths of sockets"):
+        runtime_folder(tmp_path)
 
 
 def test_a_killed_keeper_is_replaced_by_one_that_adopts(local: Any) -> None:
@@ -161,8 +171,8 @@ def test_a_process_that_was_started_but_not_written_down_is_found(local: Any) ->
 
 def test_a_half_finished_update_is_cleared(local: Any) -> None:
     local.target.apply(local.want(1))
-    applying = threading.Thread(target=lambda: local.target.apply(local.want(2, slow_start=5)))
-    new = local.workspace.state / "services" / "diabetes-dev" / local.want(2, slow_start=5).revision / "labels.json"
+    applying = threading.Thread(target=lambda: local.target.apply(local.want(2, slow_start=2)))
+    new = local.workspace.state / "services" / "diabetes-dev" / local.want(2, slow_start=2).revision / "labels.json"
     applying.start()
     local.until(lambda: len(local.processes()) == 2 and new.exists())
     kill_keeper(local)
@@ -205,20 +215,23 @@ def test_workers_whose_parent_was_killed_do_not_stay(local: Any) -> None:
     assert child.wait(10) == -signal.SIGKILL
 
 
-def test_a_client_that_is_killed_does_not_stop_what_it_asked_for(local: Any, tmp_path: Path) -> None:
+def test_a_client_that_is_killed_does_not_stop_what_it_asked_for(local: Any) -> None:
     local.target.apply(local.want(1))
-    asked = threading.Thread(target=lambda: local.target.apply(local.want(2, slow_start=0.5)), daemon=True)
-    asked.start()
+    applying = command(local, 2)
     local.until(lambda: len(local.processes()) == 2)
-    # The connection is cut as the kernel does it when a process is killed.
-    with socket_of(local) as other:
-        other.sendall(wire.encode({"do": "hello"}))
-    asked.join()
-    assert local.target.observe("diabetes-dev").serving.label == "diabetes:2"
+    applying.kill()
+    applying.wait()
+    local.until(lambda: local.target.observe("diabetes-dev").serving.label == "diabetes:2")
+    local.until(lambda: len(local.processes()) == 1)
+    (service,) = local.processes()
+    local.target.apply(local.want(2, slow_start=START))
+    assert [one.pid for one in local.processes()] == [service.pid]
 
 
-def socket_of(local: Any) -> Any:
-    return local.target.keeper._connection(start=False)
+def command(local: Any, version: int) -> subprocess.Popen[bytes]:
+    """Apply a version that takes ``START`` seconds to start, in a process of its own."""
+    arguments = [sys.executable, str(Path(__file__).parent / "apply.py"), str(local.root), str(version), str(START)]
+    return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def test_only_one_keeper_whoever_is_first(local: Any) -> None:
@@ -268,8 +281,6 @@ def test_a_workspace_that_moves_starts_anew_where_it_is(local: Any, tmp_path: Pa
 
 
 def test_a_port_that_was_taken_meanwhile_is_taken_back_when_it_is_free(local: Any, free_port: int) -> None:
-    import socket
-
     local.target.apply(local.want(1, port=free_port))
     kill_keeper(local)
     with socket.create_server(("127.0.0.1", free_port)):
@@ -280,9 +291,16 @@ def test_a_port_that_was_taken_meanwhile_is_taken_back_when_it_is_free(local: An
     assert version_at(observed.endpoint) == "1"
 
 
-def test_a_log_that_grows_is_cut_and_no_line_is_missed(local: Any) -> None:
-    from stageway.targets.local import logs
+def test_a_port_that_we_chose_and_lost_is_chosen_anew_by_the_next_apply(local: Any) -> None:
+    before = local.target.apply(local.want(1)).endpoint
+    kill_keeper(local)
+    with socket.create_server(("127.0.0.1", int(before.rpartition(":")[2]))):
+        observed = local.target.apply(local.want(1))
+        assert observed.endpoint != before
+        assert version_at(observed.endpoint) == "1"
 
+
+def test_a_log_that_grows_is_cut_and_no_line_is_missed(local: Any) -> None:
     want = local.want(1, chatter=45_000)
     local.target.apply(want)
     log = local.workspace.state / "services" / "diabetes-dev" / want.revision / "service.log"
@@ -319,9 +337,8 @@ def test_kills_at_any_moment_leave_what_the_same_command_finishes(local: Any, se
     random_ = random.Random(seed)
     local.target.apply(local.want(1))
     for version in range(2, 7):
-        command = [sys.executable, str(Path(__file__).parent / "apply.py"), str(local.root), str(version)]
-        applying = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(random_.uniform(0.3, 1.3))
+        applying = command(local, version)
+        time.sleep(random_.uniform(0.3, 1.6))
         for victim in random_.sample(["keeper", "service", "client"], random_.randint(1, 3)):
             if victim == "client":
                 applying.kill()
@@ -337,7 +354,7 @@ def test_kills_at_any_moment_leave_what_the_same_command_finishes(local: Any, se
         applying.wait(60)
         for _ in range(3):
             try:
-                observed = local.target.apply(local.want(version))
+                observed = local.target.apply(local.want(version, slow_start=START))
                 break
             except StagewayError as error:
                 last = error

@@ -232,6 +232,8 @@ class Client(asyncio.Protocol):
             upstream.transport.pause_reading()
         upstream.transport.writelines(self.held)
         self.held.clear()
+        if self.opaque and self.done:
+            upstream.transport.write_eof()
         if not upstream.full:
             self.transport.resume_reading()
 

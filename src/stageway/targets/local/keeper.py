@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import functools
 import os
+import resource
 import shutil
 import sys
 import time
@@ -63,18 +64,23 @@ class Keeper:
         for place in services(self.state):
             self.service(place.name)
         await asyncio.gather(*(service.load() for service in self.services.values()))
-        path = self.runtime / wire.SOCKET
-        path.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self.client, path, limit=wire.LONGEST)
-        me = psutil.Process()
-        where = {"pid": me.pid, "started": me.create_time(), "boot": boot(), "socket": str(path)}
-        write_json(keeper_file(self.state), where)
+        server = await self.listen()
         ready()
         watching = asyncio.create_task(self.watch())
         await self.finished.wait()
         watching.cancel()
         server.close()
         await asyncio.sleep(0)
+
+    async def listen(self) -> asyncio.Server:
+        """Let clients reach us, and say where."""
+        path = self.runtime / wire.SOCKET
+        path.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self.client, path, limit=wire.LONGEST)
+        me = psutil.Process()
+        where = {"pid": me.pid, "started": me.create_time(), "boot": boot(), "socket": str(path)}
+        write_json(keeper_file(self.state), where)
+        return server
 
     def service(self, name: str) -> Service:
         if name not in self.services:
@@ -194,6 +200,9 @@ def keep(state: Path, ready: Callable[[str], None]) -> None:
         return
     import uvloop
 
+    with contextlib.suppress(OSError, ValueError):
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         runtime = runtime_folder(state)
         note(f"keeper {os.getpid()} starts")

@@ -27,6 +27,8 @@ from typing import Any
 from stageway.errors import ConfigError, TargetError
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+LONGEST_BASE = 60
+"""Bytes; what is below has 35, and the path of a socket can have 103."""
 GIVEN_UP = 3600.0
 """Seconds after which an app root that did not come in belongs to nobody."""
 LOGS_KEPT = 5
@@ -224,7 +226,11 @@ def runtime_folder(state: Path) -> Path:
 
     Not in ``$XDG_RUNTIME_DIR``: that is emptied when the user logs out, and services stay.
     """
-    base = Path(os.environ.get("STAGEWAY_RUNTIME_DIR") or f"/tmp/stageway-{os.getuid()}")  # noqa: S108
+    base = Path(os.environ.get("STAGEWAY_RUNTIME_DIR") or f"/tmp/stageway-{os.getuid()}").absolute()  # noqa: S108
+    if len(os.fsencode(base)) > LONGEST_BASE:
+        raise TargetError(
+            f"STAGEWAY_RUNTIME_DIR {base}: longer than {LONGEST_BASE} bytes, too long for paths of sockets"
+        )
     where = state.stat()
     name = hashlib.sha256(f"{state}\0{where.st_dev}:{where.st_ino}".encode()).hexdigest()[:12]
     for folder in (base, base / name):

@@ -250,12 +250,13 @@ class Service:
             labels = Labels.from_json(ask["labels"])
             revision = await self._staying(labels.revision)
             runs = revision is not None and revision.health == "ready"
-            if not runs and not Path(ask.get("app") or "/no").is_dir():
+            app = Path(ask["app"]) if "app" in ask else None
+            if not runs and (app is None or not app.is_dir()):
                 return {"needs": "app"}
             bound = self._bind(ask.get("port"), labels.stage)
             try:
-                if not runs:
-                    revision = await self._bring_in(labels, ask["launch"], Path(ask["app"]))
+                if not runs and app is not None:
+                    await self._bring_in(labels, ask["launch"], app)
             except BaseException:
                 if bound is not None:
                     bound.close()
@@ -441,9 +442,11 @@ class Service:
     async def _leave(self, revision: Revision) -> None:
         """Let a revision finish its requests, then end it."""
         backend = revision.backend
-        if any(client.opaque for client in backend.clients):
-            revision.drain(True)
-        await self.front.emptied(backend, float(revision.launch["drain_timeout"]))
+        end = time.monotonic() + float(revision.launch["drain_timeout"])
+        while backend.clients and (left := end - time.monotonic()) > 0:
+            if any(client.opaque for client in backend.clients):
+                revision.drain(True)
+            await self.front.emptied(backend, min(1.0, left))
         revision.ending = True
         await revision.halt()
         revision.place.clear()
