@@ -87,6 +87,21 @@ def test_the_drain_flag_closes_connections_and_the_counters_count(
         assert control.total() == before + 1
 
 
+@pytest.mark.parametrize("head", ["content-length: 100", "transfer-encoding: chunked"])
+def test_a_client_that_goes_away_in_the_middle_leaves_nothing_behind(
+    start: Any, until: Any, tmp_path: Path, head: str
+) -> None:
+    with contextlib.closing(ControlFile.create(tmp_path / "control", 1)) as control:
+        service = start(SCRIPT, "--control", str(tmp_path / "control")).ready()
+        with service.client() as client:
+            client.connect()
+            client.sock.sendall(f"POST /score HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n2\r\n".encode())
+            until(lambda: control.in_flight() == 1)
+        until(lambda: control.in_flight() == 0)
+        assert service.score({}).status == 200
+        assert not [line for line in service.lines if "granian" in line or "stageway/serving" in line]
+
+
 def test_a_long_prediction_does_not_stop_the_health_page(start: Any, until: Any, go: Path) -> None:
     service = start(SCRIPT).ready()
     asking = waiting(service, go, until)

@@ -8,6 +8,7 @@ import uuid
 from typing import Any, Awaitable, Callable, Optional
 
 import orjson
+from granian.rsgi import ProtocolClosed, ProtocolError
 
 from stageway.serving import replies, swagger
 from stageway.serving.control import ControlFile
@@ -56,6 +57,9 @@ class App:
             if reply is None:
                 reply = await self._routed(scope, protocol)
             self._send(scope, protocol, reply, identities)
+        except (ProtocolClosed, ProtocolError):
+            # The client went away, so there is nobody to answer.
+            pass
         finally:
             if counted:
                 self._control.end()

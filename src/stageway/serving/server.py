@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import inspect
 import multiprocessing
 import os
 import signal
@@ -17,7 +18,7 @@ import threading
 from pathlib import Path
 from typing import Any, Optional
 
-from granian import Granian
+from granian import Granian, __version__
 from granian.http import HTTP1Settings
 
 from stageway.serving import worker
@@ -130,6 +131,9 @@ class Crew:
 
 
 def _socket_options(settings: Settings) -> "dict[str, Any]":
+    if "uds_permissions" not in inspect.signature(Granian.__init__).parameters:
+        sentence = "--uds {}: granian {} serves on ports only; use --port, or Python 3.10 or later"
+        raise StartError(sentence.format(settings.uds, __version__))
     length = len(os.fsencode(Path(settings.uds).absolute()))
     if length > LONGEST_SOCKET_PATH:
         sentence = "--uds {}: the path has {} bytes, a Unix socket takes {}; use a shorter folder"
