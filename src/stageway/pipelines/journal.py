@@ -10,13 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy.exc import IntegrityError
-
 from stageway.dossier import Dossier
 from stageway.pipelines.ledger import at_work, supersede
 from stageway.pipelines.steps import Step
 from stageway.store import Store
-from stageway.store.base import Lease
+from stageway.store.base import Conflict, Lease
 from stageway.store.runs import Outcome, Run, TaskRow, TaskState, runs, tasks
 from stageway.store.workers import Worker
 
@@ -48,7 +46,7 @@ class Journal:
                     claimed = self._take(run)
                     if claimed is not None:
                         return claimed
-        except IntegrityError:
+        except Conflict:
             pass  # another worker took a run of this pipeline in the same moment
         return None
 

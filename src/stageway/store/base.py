@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from stageway.errors import StagewayError, StoreError, TryAgainError
@@ -45,6 +45,9 @@ SCHEMA = "stageway"
 
 BUSY_SECONDS = 15.0
 """How long a write waits for another process's write before it gives up with ``TryAgainError``."""
+
+Conflict = IntegrityError
+"""Two processes wrote what only one may; where that is expected, the caller looks again."""
 
 metadata = MetaData(
     naming_convention={
