@@ -25,10 +25,11 @@ from stageway.demo.steps import Steps
 from stageway.demo.training import Trained, Trainer
 from stageway.dossier import Dossier
 from stageway.errors import ConfigError, RefusedError
+from stageway.pipelines.board import board
 from stageway.pipelines.restore import restore
 from stageway.pipelines.runner import Runner
 from stageway.store.runs import Run
-from stageway.tasks.base import open_registry, open_target, service_name
+from stageway.tasks.base import open_registry
 from stageway.tasks.register import register
 from stageway.watch.watcher import Watcher
 
@@ -70,6 +71,11 @@ class Told:
 
 
 def run(folder: Path, on_terminal: bool) -> Told:
+    """Tell the story in *folder*, with moving things on a terminal. Raises what ``tell`` raises."""
+    return tell(folder, display(on_terminal))
+
+
+def tell(folder: Path, show: Display) -> Told:
     """Tell the story in *folder*, or its rest where it was interrupted before.
 
     Raises ``ConfigError`` for a folder that is not the demo's, ``RefusedError`` when it went otherwise.
@@ -79,7 +85,6 @@ def run(folder: Path, on_terminal: bool) -> Told:
             raise ConfigError(
                 f"{name} is set, and the demo is to leave your registry and database alone; unset it first"
             )
-    show = display(on_terminal)
     try:
         with output.notes_to(show.note):
             return _Story(folder, show).tell()
@@ -243,17 +248,11 @@ class _Story:
     def _board(self) -> None:
         """Print what every stage holds, as its target reports it."""
         self.show.chapter("The board")
-        rows = [("stage", "version", "since", "endpoint")]
-        for stage in self.workspace.spec.stages:
-            seen = open_target(self.workspace, stage).observe(service_name(self.workspace, stage))
-            holds = seen.serving
-            if holds is None:
-                rows.append((stage, "-", "-", "-"))
-                continue
-            since = datetime.fromtimestamp(holds.since / 1000).astimezone().strftime("%H:%M:%S")
-            answers = seen.endpoint if seen.endpoint is not None and holds.health == "ready" else holds.health
-            rows.append((stage, holds.label, since, answers))
-        widths = [max(len(row[at]) for row in rows) for at in range(4)]
+        rows = [("stage", "version", "since", "endpoint", "health")]
+        for one in board(self.workspace, self.store):
+            since = datetime.fromtimestamp(one.since / 1000).astimezone().strftime("%H:%M:%S") if one.since else "-"
+            rows.append((one.stage, one.label or "-", since, one.endpoint or "-", one.health))
+        widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
         for row in rows:
             self.show.line(
                 "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
