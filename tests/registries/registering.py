@@ -1,7 +1,8 @@
 """Registers one file in a process of its own: ``registering.py WORKSPACE FILE [KILL]``.
 
-Without arguments it reads them from lines, registers each in a child, and prints how that ended. KILL ends the process at a point, as ``kill -9`` would: ``copy:N`` in the middle of the Nth piece that is copied,
-``call:N`` before the Nth call of MLflow's client, ``after:N`` after it. The registration prints the label and whether it is new.
+Without arguments it reads them from lines, registers each in a child, and prints how that ended. KILL ends the process
+at a point, as ``kill -9`` would: ``copy:N`` in the middle of the Nth piece that is copied, ``call:N`` before the Nth
+call of MLflow's client, ``after:N`` after it. The registration prints the label and whether it is new.
 """
 
 from __future__ import annotations

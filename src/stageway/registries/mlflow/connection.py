@@ -36,6 +36,7 @@ _QUICK = {
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
 }
 _TRANSFER_TIMEOUT = "300"
+_LONGEST = 300
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 
 
@@ -206,15 +207,15 @@ class Connection:
         return None
 
     def _from_mlflow(self, error: Exception) -> StagewayError | None:
-        from mlflow.exceptions import MlflowException
+        from mlflow.exceptions import MlflowException, RestException
 
         if not isinstance(error, MlflowException):
             return None
         if error.error_code in _MISSING:
             return MissingError(f"{self.where}: {self._sentence(error)}")
         status = error.get_http_status_code()
-        if status >= 500 and not self.uri.startswith(("http:", "https:")):
-            status = 400  # here and not at a server: asking again gives the same answer
+        if status >= 500 and not isinstance(error, RestException) and "failed with error code" not in str(error):
+            status = 400  # MLflow itself said so, not a server: asking again gives the same answer
         return self._by_status(status, self._sentence(error))
 
     def _by_status(self, status: int, said: str) -> StagewayError:
@@ -223,8 +224,9 @@ class Connection:
         return RegistryError(f"{self.where} said no: {said}")
 
     def _sentence(self, error: BaseException) -> str:
-        """The first line of what was said, without the password of the address."""
+        """The beginning of what was said, without the password of the address."""
         text = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
         user = self.uri.partition("://")[2].partition("/")[0].rpartition("@")[0]
         return text.replace(f"{user}@", "") if user else text
 
