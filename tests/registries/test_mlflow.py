@@ -558,6 +558,26 @@ def test_a_database_that_another_process_holds_is_tried_again(
     registry.set_alias("diabetes", "prod", "1")
 
 
+@pytest.mark.slow
+def test_a_new_database_keeps_all_files_in_the_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_file: Path
+) -> None:
+    """Those of training runs in MLflow's default experiment too, wherever the first command was given."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "stageway.yml").write_text("model: diabetes\nstages: {dev: {}}\n")
+    workspace = Workspace.open(tmp_path / "project", {})
+    MlflowRegistry(workspace).ping()
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=workspace.registry_uri, registry_uri=workspace.registry_uri)
+    client.log_artifact(client.create_run("0").info.run_id, str(model_file))
+    assert [path.name for path in stored(workspace)] == ["model.joblib"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert not [path for path in workspace.state.iterdir() if path.name.startswith(".mlflow.db")]
+
+
 def test_a_database_that_is_none_is_said(workspace: Workspace) -> None:
     (workspace.state / "mlflow.db").write_text("this is no database, and long enough to be read as one " * 40)
     with pytest.raises(RegistryError, match=r"mlflow\.db: file is not a database"):

@@ -19,9 +19,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tags: dict[str, str] = Field({}, description="only versions that have all of these tags")
+    tags: dict[str, str] = Field(default={}, description="only versions that have all of these tags")
     policy: Literal["every", "latest"] = Field(
-        "latest", description="of several versions that wait: run every one, or only the newest"
+        default="latest", description="of several versions that wait: run every one, or only the newest"
     )
 
 

@@ -7,9 +7,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from stageway.errors import RegistryError
-from stageway.registries.mlflow.connection import Connection, MissingError
-
-EMBEDDED = "artifacts"
+from stageway.registries.mlflow.connection import EMBEDDED, Connection, MissingError
 
 
 class Artifacts:

@@ -15,7 +15,7 @@ import socket
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ _QUICK = {
 }
 _TRANSFER_TIMEOUT = "300"
 _LONGEST = 300
+EMBEDDED = "artifacts"
+"""Where the embedded registry keeps files, below the workspace's state."""
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 
 
@@ -120,6 +122,8 @@ class Connection:
                 old.unlink(missing_ok=True)
             try:
                 MlflowClient(tracking_uri=f"sqlite:///{fresh}", registry_uri=f"sqlite:///{fresh}").search_experiments()
+                if self.embedded:
+                    _keep_default_experiment(fresh, self.state / EMBEDDED / "Default")
                 fresh.replace(database)
             finally:
                 fresh.unlink(missing_ok=True)
@@ -229,6 +233,12 @@ class Connection:
         text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
         user = self.uri.partition("://")[2].partition("/")[0].rpartition("@")[0]
         return text.replace(f"{user}@", "") if user else text
+
+
+def _keep_default_experiment(database: Path, folder: Path) -> None:
+    """Let MLflow's first experiment keep its files in *folder*, not below whatever folder this process is in."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("update experiments set artifact_location = ? where experiment_id = 0", (folder.as_uri(),))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

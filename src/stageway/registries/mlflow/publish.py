@@ -19,8 +19,8 @@ from stageway.errors import ConfigError, StagewayError
 from stageway.registries import content, mlmodel
 from stageway.registries.base import NewVersion
 from stageway.registries.content import Manifest, Source
-from stageway.registries.mlflow.artifacts import EMBEDDED, Artifacts, join
-from stageway.registries.mlflow.connection import Connection, MissingError
+from stageway.registries.mlflow.artifacts import Artifacts, join
+from stageway.registries.mlflow.connection import EMBEDDED, Connection, MissingError
 from stageway.registries.mlflow.describe import Described, describe, write_mlmodel
 from stageway.registries.mlflow.incoming import incoming, names_run
 from stageway.registries.mlflow.record import DIGEST, Record, tags_of
