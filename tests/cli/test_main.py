@@ -31,8 +31,10 @@ def stageway(*arguments: str, cwd: Path, **environ: str) -> subprocess.Completed
 def third_party_task(folder: Path, body: str) -> Path:
     """Install a wheel's worth of one task into *folder*, as a third party would."""
     (folder / "odd.py").write_text(
+        "from typing import Annotated\n"
         "from stageway.config.workspace import Workspace\nfrom stageway.dossier import Dossier\n\n"
-        f"def odd(dossier: Dossier, workspace: Workspace, *, stage: str = 'x') -> Dossier:\n    {body}\n"
+        "def odd(dossier: Dossier, workspace: Workspace, *, stage: Annotated[str, 'Where.'] = 'x') -> Dossier:\n"
+        f"    {body}\n"
     )
     info = folder / "odd-1.0.dist-info"
     info.mkdir()

@@ -6,9 +6,11 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
+
+from stageway.errors import ConfigError
 
 Kind = Literal["text", "number", "flag", "list"]
 
@@ -21,7 +23,10 @@ FROM_NOTHING = ("register", "rollback")
 
 @dataclass(frozen=True)
 class Input:
-    """One input of a task. *default* is ``None`` where there is none; *flag* is empty for an argument."""
+    """One input of a task: *parameter* of type *hint* in Python, *name* in CI files, *flag* on the command line.
+
+    *default* is ``None`` where there is none; *flag* is empty for an argument.
+    """
 
     name: str
     flag: str
@@ -29,10 +34,17 @@ class Input:
     help: str
     required: bool
     default: str | None
+    parameter: str = field(default="", compare=False)
+    hint: Any = field(default=None, compare=False)
+
+    @property
+    def help_in_ci(self) -> str:
+        """The help where a list is written as text."""
+        return self.help + ("; one a line" if self.kind == "list" else "")
 
 
 def inputs(task: str, function: Callable[..., Any]) -> list[Input]:
-    """Return the inputs of *function*, in the order of its signature. Raises ``TypeError`` for what CI cannot say."""
+    """Return the inputs of *function*, in the order of its signature. Raises ``ConfigError`` for what CI cannot say."""
     hints = typing.get_type_hints(function, include_extras=True)
     found: list[Input] = []
     for parameter in inspect.signature(function).parameters.values():
@@ -41,14 +53,12 @@ def inputs(task: str, function: Callable[..., Any]) -> list[Input]:
         name = parameter.name.rstrip("_").replace("_", "-")
         hint, text = _unwrap(hints[parameter.name])
         if not text:
-            raise TypeError(f"task {task}: the input {parameter.name} has no help; write Annotated[…, 'help']")
+            raise ConfigError(f"task {task}: the input {parameter.name} has no help; write Annotated[…, 'help']")
         kind = _kind(task, parameter.name, hint)
         flag = "" if (task, parameter.name) in POSITIONAL else f"--{name}"
         required = parameter.default is inspect.Parameter.empty
-        if kind == "list":
-            text += "; one a line"
         default = None if required or parameter.default is None else _text(parameter.default)
-        found.append(Input(name, flag, kind, text, required, default))
+        found.append(Input(name, flag, kind, text, required, default, parameter.name, hint))
     return found
 
 
@@ -71,7 +81,7 @@ def _kind(task: str, name: str, hint: Any) -> Kind:
         return "list"
     if hint in (str, Path) or typing.get_origin(hint) is Literal:
         return "text"
-    raise TypeError(f"task {task}: the input {name} is a {hint}; use str, int, float, bool, Path or list[str]")
+    raise ConfigError(f"task {task}: the input {name} is a {hint}; use str, int, float, bool, Path or list[str]")
 
 
 def _text(value: Any) -> str:

@@ -108,9 +108,9 @@ def github_action(name: str, task: Callable[..., Any]) -> str:
         "name": f"stageway {name}",
         "description": _first_line(task),
         "inputs": {
-            one.name: {"description": one.help, "required": one.required, "default": one.default or ""}
+            one.name: {"description": one.help_in_ci, "required": one.required, "default": one.default or ""}
             if not one.required
-            else {"description": one.help, "required": True}
+            else {"description": one.help_in_ci, "required": True}
             for one in taken
         },
         "outputs": {

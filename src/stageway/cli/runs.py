@@ -226,6 +226,8 @@ def _status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> N
         return
     print_board(found.board)
     for run in found.runs:
+        if run.state == "waiting" and any(row.stage == run.stage for row in found.board):
+            continue  # said with its stage
         where = f" at {run.stage}" if run.stage else ""
         typer.echo(f"run {run.number} of {run.label}: {run.state}{where}" + (f": {run.reason}" if run.reason else ""))
     for mark in found.marks:

@@ -6,18 +6,17 @@ A task alone reads the dossier that the task before left, or starts from a versi
 from __future__ import annotations
 
 import inspect
-import types
-import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stageway.cli.common import JsonOption, WorkspaceOption, open_workspace, print_json, single
+from stageway.cli.common import JsonOption, WorkspaceOption, open_workspace, print_json, single, who
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from stageway.ci.inputs import Input
     from stageway.config.workspace import Workspace
     from stageway.dossier import Dossier
 
@@ -30,9 +29,6 @@ EXAMPLES = {
     "promote": "stageway promote --dossier dossier.json --to prod",
     "rollback": "stageway rollback --stage prod",
 }
-
-FROM_NOTHING = ("register", "rollback")
-"""Tasks that need no dossier to start from."""
 
 DossierOption = Annotated[
     Path | None, typer.Option("--dossier", help="The JSON file that travels between tasks: read, grown, written back.")
@@ -49,25 +45,23 @@ def command(name: str) -> typer.Typer:
     """Return the command of the task *name*."""
     from stageway import plugins
 
-    task = plugins.load("task", name)
-    inputs = {
-        parameter.name: parameter
-        for parameter in inspect.signature(task).parameters.values()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    return single(name, _wrapper(name, task, inputs), epilog=_epilog(name))
+    return single(name, _wrapper(name, plugins.load("task", name)), epilog=_epilog(name))
 
 
 def _epilog(name: str) -> str | None:
     return f"Example: [bold]{EXAMPLES[name]}[/bold]" if name in EXAMPLES else None
 
 
-def _wrapper(name: str, task: Callable[..., Dossier], inputs: dict[str, inspect.Parameter]) -> Any:
-    hints = typing.get_type_hints(task, include_extras=True)
+def _wrapper(name: str, task: Callable[..., Dossier]) -> Any:
+    from stageway.ci.inputs import FROM_NOTHING, inputs
+
+    defaults = {key: parameter.default for key, parameter in inspect.signature(task).parameters.items()}
 
     def run(**given: Any) -> None:
         workspace = open_workspace(given.pop("workspace"))
         as_json, path, version = given.pop("as_json"), given.pop("dossier"), given.pop("version", None)
+        if "by" in given and given["by"] is None:
+            given["by"] = who()
         dossier = task(_start(name, workspace, path, version), workspace, **given)
         if path is not None:
             dossier.write(path)
@@ -78,11 +72,7 @@ def _wrapper(name: str, task: Callable[..., Dossier], inputs: dict[str, inspect.
         else:
             typer.echo(_sentence(name, dossier, given))
 
-    parameters = [
-        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=parameter.default, annotation=note)
-        for key, parameter in inputs.items()
-        for note in [_annotation(name, key, hints[key], parameter)]
-    ]
+    parameters = [_parameter(one.parameter, _annotation(one), defaults[one.parameter]) for one in inputs(name, task)]
     if name not in FROM_NOTHING:
         parameters.insert(0, _parameter("version", VersionArgument, None))
     parameters += [
@@ -100,27 +90,16 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _annotation(task: str, name: str, hint: Any, parameter: inspect.Parameter) -> Any:
-    """Turn ``Annotated[str, "help"]`` into what typer reads: an option, or the path of ``register`` as argument."""
-    help_text = ""
-    if typing.get_origin(hint) is Annotated:
-        hint, *extras = typing.get_args(hint)
-        help_text = next((extra for extra in extras if isinstance(extra, str)), "")
-    if (task, name) == ("register", "path"):
-        return Annotated[hint, typer.Argument(help=help_text, show_default=False)]
-    flag = "--" + name.rstrip("_").replace("_", "-")
-    if _is_bool(hint):
-        return Annotated[hint, typer.Option(flag, help=help_text)]
-    return Annotated[hint, typer.Option(flag, help=help_text, show_default=parameter.default is not None)]
-
-
-def _is_bool(hint: Any) -> bool:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return bool in typing.get_args(hint)
-    return hint is bool
+def _annotation(one: Input) -> Any:
+    """Turn an input into what typer reads."""
+    if not one.flag:
+        return Annotated[one.hint, typer.Argument(help=one.help, show_default=False)]
+    # Only the positive word of a flag: "--no-again" would say nothing.
+    return Annotated[one.hint, typer.Option(one.flag, help=one.help, show_default=one.default not in (None, "false"))]
 
 
 def _start(name: str, workspace: Workspace, path: Path | None, version: str | None) -> Dossier:
+    from stageway.ci.inputs import FROM_NOTHING
     from stageway.dossier import Dossier
     from stageway.errors import ConfigError
 
