@@ -422,6 +422,25 @@ def test_a_revision_that_ends_in_a_request_is_not_hidden(said: bytes) -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("size", [10, 100_000, 5_000_000])
+def test_a_refusal_before_the_body_came_reaches_the_client(size: int) -> None:
+    refusal = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 5\r\nconnection: close\r\n\r\nlarge"
+
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _head(reader)
+        writer.write(refusal)
+        await writer.drain()
+
+    async def scenario() -> None:
+        async with place() as here:
+            await here.serve("a", early)
+            reader, writer = await here.client()
+            writer.write(request(b"y" * size))
+            assert await reader.read() == refusal
+
+    run(scenario)
+
+
 def test_a_revision_that_closes_an_idle_connection_does_not_close_the_clients() -> None:
     async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await _head(reader)

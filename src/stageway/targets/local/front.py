@@ -21,7 +21,7 @@ BACKLOG = 1024
 HELD = 64 * 1024
 """Bytes of a client that are kept while its way to a revision is being opened."""
 LINGER = 5.0
-"""Seconds a refused client may go on sending before its connection is closed."""
+"""Seconds a client may go on sending after its last answer before its connection is closed."""
 REASONS = {502: "Bad Gateway", 503: "Service Unavailable"}
 
 
@@ -119,9 +119,9 @@ class Client(asyncio.Protocol):
         "held",
         "keep",
         "opaque",
+        "over",
         "parser",
         "reading",
-        "refused",
         "replying",
         "transport",
         "upstream",
@@ -144,7 +144,7 @@ class Client(asyncio.Protocol):
         self.bodiless = False
         self.full = False
         self.done = False  # the client will not send any more
-        self.refused = False
+        self.over = False  # it has had its last answer
         self.used = True
 
     @property
@@ -156,7 +156,7 @@ class Client(asyncio.Protocol):
         self.front.clients.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.refused:
+        if self.over:
             self.hear_out(data)
             return
         self.used = True
@@ -287,22 +287,26 @@ class Client(asyncio.Protocol):
         self._forget(upstream)
         if self.between and self.keep:
             return
-        if self.between or self.replying or self.opaque:
-            self.transport.close()
-        else:
+        if self.waiting and not (self.replying or self.opaque):
             self.refuse(502, "the service ended before it answered")
+        else:
+            self.close()
 
     def refuse(self, status: int, why: str) -> None:
-        """Answer in the revision's place and close, but not before the client had time to read it."""
+        """Answer in the revision's place, and close."""
         body = json.dumps({"message": why}).encode()
         head = (
             f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
             "Retry-After: 1\r\nConnection: close\r\n\r\n"
         )
-        self.refused = True
-        self.held.clear()
         self.transport.write(head.encode() + body)
-        if self.reading:
+        self.close()
+
+    def close(self) -> None:
+        """Close when the client has got all that was written for it."""
+        self.over = True
+        self.held.clear()
+        if self.reading and not self.opaque:
             # Closing with bytes unread would reset the connection and could take the answer with it.
             self.transport.resume_reading()
             self.front.loop.call_later(LINGER, self.transport.close)
@@ -310,7 +314,7 @@ class Client(asyncio.Protocol):
             self.transport.close()
 
     def hear_out(self, data: bytes) -> None:
-        """Take what a refused client had under way; when that is over, so is the connection."""
+        """Take what the client had under way when it got its last answer; when that has come, close."""
         with suppress(httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.parser.feed_data(data)
         if not self.reading:
@@ -318,7 +322,7 @@ class Client(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.done = True
-        if self.refused or self.between or (self.reading and not self.opaque):
+        if self.over or self.between or (self.reading and not self.opaque):
             return False
         if self.opaque and self.upstream is not None and self.upstream.transport is not None:
             self.upstream.transport.write_eof()
