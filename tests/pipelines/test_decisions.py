@@ -141,6 +141,30 @@ def test_explain_says_what_happened_what_is_missing_and_who_can_give_it(gated: P
         assert [row.stage for row in found.serves] == ["dev"]
 
 
+def test_explain_asks_for_the_stage_that_a_version_did_not_get_into(gated: Project) -> None:
+    gated.register("diabetes:1", rmse=71.0)
+    gated.register("diabetes:2", rmse=54.2)
+    with gated.open() as opened:
+        assert take(gated, opened, "diabetes:1").outcome == "stopped"
+        take(gated, opened, "diabetes:2")
+        found = explain(gated.workspace, opened, "diabetes:1")
+        assert (found.next_stage, found.serves) == ("prod", ()), "dev has version 2 now, and that is not the question"
+        assert [(one.gate, one.who) for one in found.unmet if one.state == "closed"] == [
+            ("metric", "whoever registers a better version")
+        ]
+
+
+def test_explain_has_no_question_for_a_version_that_was_through(project: Project) -> None:
+    for version in ("1", "2"):
+        project.register(f"diabetes:{version}")
+        with project.open() as opened:
+            take(project, opened, f"diabetes:{version}")
+    with project.open() as opened:
+        found = explain(project.workspace, opened, "diabetes:1")
+        assert (found.next_stage, found.conditions, found.serves) == (None, (), ())
+        assert [row.stage for row in found.places] == ["prod", "dev"]
+
+
 def test_a_version_that_is_gone_is_explained_from_memory(gated: Project) -> None:
     gated.register("diabetes:1", rmse=54.2)
     with gated.open() as opened:

@@ -57,7 +57,7 @@ def explain(workspace: Workspace, store: Store, reference: str) -> Explanation:
     ledger, runs = store.ledger.of(name, version), store.runs.of(name, version)
     release = dossier.release.id if dossier is not None and dossier.release is not None else None
     serves = [row for row in board(workspace, store) if row.label == label]
-    next_stage = _next(workspace, serves) if dossier is not None else None
+    next_stage = _next(workspace, serves, runs) if dossier is not None else None
     return Explanation(
         label=label,
         release=release,
@@ -73,10 +73,18 @@ def explain(workspace: Workspace, store: Store, reference: str) -> Explanation:
     )
 
 
-def _next(workspace: Workspace, serves: list[BoardRow]) -> str | None:
-    """Return the first stage after the last one that the version serves in."""
-    stages = list(workspace.spec.stages)
-    furthest = max((stages.index(row.stage) for row in serves), default=-1)
+def _next(workspace: Workspace, serves: list[BoardRow], runs: list[Run]) -> str | None:
+    """Return the stage that its last run did not get into, else the first after the last that it serves in.
+
+    ``None`` for a version that was through: it serves in the last stage, or was replaced there.
+    """
+    last = runs[0] if runs else None
+    if last is not None and last.outcome == "promoted":
+        return None
+    stages, held = list(workspace.spec.stages), [row.stage for row in serves]
+    if last is not None and last.stage in stages and last.stage not in held:
+        return last.stage
+    furthest = max((stages.index(stage) for stage in held), default=-1)
     return stages[furthest + 1] if furthest + 1 < len(stages) else None
 
 
