@@ -84,6 +84,14 @@ runs = Table(
         sqlite_where=text("state = 'running'"),
         postgresql_where=text("state = 'running'"),
     ),
+    # What goes on is found without a look at what has ended.
+    Index(
+        "ix_runs_going",
+        "workspace",
+        "number",
+        sqlite_where=text("state <> 'ended'"),
+        postgresql_where=text("state <> 'ended'"),
+    ),
     Index("ix_runs_version", "workspace", "name", "version", "number"),
 )
 

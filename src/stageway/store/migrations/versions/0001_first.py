@@ -128,6 +128,14 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("workspace", "number", name="pk_runs"),
     )
+    op.create_index(
+        "ix_runs_going",
+        "runs",
+        ["workspace", "number"],
+        unique=False,
+        sqlite_where=sa.text("state <> 'ended'"),
+        postgresql_where=sa.text("state <> 'ended'"),
+    )
     op.create_index("ix_runs_version", "runs", ["workspace", "name", "version", "number"], unique=False)
     op.create_index(
         "uq_runs_going",
