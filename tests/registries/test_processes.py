@@ -61,7 +61,7 @@ def test_a_killed_registration_leaves_a_version_or_nothing(workspace: Workspace,
     assert children.stdout is not None
     for number, point in enumerate(points):
         file = tmp_path / f"model-{number}.bin"
-        file.write_bytes(os.urandom(9 * 2**20))
+        file.write_bytes(os.urandom(2**20 + 1))
         before = {one.label for one in registry.versions("diabetes")}
         print(workspace.root, file, point, file=children.stdin, flush=True)
         said = children.stdout.readline().split()

@@ -23,7 +23,7 @@ from stageway.errors import ConfigError, RegistryError
 from stageway.facts import Fact, digest
 
 FORMAT = 1
-_CHUNK = 8 * 2**20
+_CHUNK = 2**20
 
 
 class File(Fact):
