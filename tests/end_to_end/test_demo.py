@@ -275,7 +275,8 @@ class Killing(Display):
     def _ended(self, name, said, seconds, good):
         super()._ended(name, said, seconds, good)
         boundary = f"{self.heading.partition(',')[0]}: {name}"
-        if self.heading.startswith("Version") and boundary not in seen.read_text().splitlines():
+        commands = ("project", "set up", "train", "watch", "score prod")
+        if name not in commands and boundary not in seen.read_text().splitlines():
             with seen.open("a") as file:
                 file.write(boundary + chr(10))
             os.kill(os.getpid(), signal.SIGKILL)
