@@ -16,8 +16,9 @@ import pytest
 from stageway import images
 from stageway.errors import RefusedError
 from stageway.release import Release
-from stageway.targets.base import Want
+from stageway.targets.base import DeploymentConfig, Want
 from stageway.targets.local import LocalTarget
+from stageway.targets.local.process import of_place
 
 KINDS = ("keep-alive", "one each", "in two pieces", "slow", "rare")
 
@@ -213,11 +214,16 @@ def test_five_updates_of_real_releases_lose_no_request(times: Any) -> None:
         bundle = images.build(times.workspace(), model, times.shelf)
         digests = {"model_digest": model.digest, "image_digest": bundle.digest}
         release = Release(model=model.id, **digests, serve_digest=bundle.manifest.serve_digest, contract_digest="c")
-        return Want(service="times-dev", stage="dev", release=release, bundle=bundle.folder)
+        config = DeploymentConfig(cpu=2)
+        return Want(service="times-dev", stage="dev", release=release, config=config, bundle=bundle.folder)
 
     try:
-        endpoint = target.apply(want(1)).endpoint
+        first = want(1)
+        assert any("cpu and memory are not enforced" in said for said in target.plan(first))
+        endpoint = target.apply(first).endpoint
         assert endpoint is not None
+        places = of_place(times.workspace().state / "services" / "times-dev" / first.revision)
+        assert {process.environ()["OMP_NUM_THREADS"] for process in places} == {"2"}
         with ScoringClients(endpoint, lambda: set(serving)) as running:
             running.wait_for_all("times:1")
             for version in range(2, 7):
