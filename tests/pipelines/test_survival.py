@@ -13,6 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import text
 
 from stageway.pipelines.runner import Runner
 
@@ -142,6 +143,7 @@ def test_a_worker_that_hangs_loses_its_run_and_what_it_says_later_is_refused(eit
     first.send_signal(signal.SIGSTOP)
     try:
         with either.open() as opened:
+            either.until(lambda: all((run.lease_until or 0) < opened.now() for run in opened.runs.going()))
             second = either.process()
             either.until(lambda: either.effects().count("smoke-test dev diabetes:1") == 2)
             (either.root / "go").touch()
@@ -190,3 +192,20 @@ def test_a_task_that_kills_every_worker_is_given_up(project: Project, monkeypatc
     assert ended is not None
     assert (ended.outcome, ended.reason) == ("failed", "register: 10 workers died in this task; see their logs")
     assert project.effects() == []
+
+
+def test_a_database_that_cuts_its_connections_does_not_stop_a_run(
+    postgresql_url: str, project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    shared = type(project)(tmp_path_factory.mktemp("shared"), project.file, postgresql_url)
+    shared.register("diabetes:1")
+    shared.script(profile={"until": "go"})
+    process = shared.process(start="diabetes:1")
+    shared.until(lambda: "profile diabetes:1" in shared.effects())
+    with shared.open() as opened, opened.read() as connection:
+        cut = text("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
+        connection.execute(cut)
+    (shared.root / "go").touch()
+    lines = said(process)
+    assert process.returncode == 0, lines
+    assert set(Counter(shared.effects()).values()) == {1}
