@@ -263,6 +263,27 @@ def answered_by(endpoint: str) -> Any:
     return reply.headers["x-stageway-model-version"]
 
 
+def test_ctrl_c_says_what_stays_and_leaves_nothing_half_done(home: Home) -> None:
+    with home.start("demo") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in process.stdout:
+            if line.startswith("  deploy dev"):
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stdout.read()
+        errors = process.stderr.read()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in rest + errors
+    assert "the same command again goes on from there" in errors
+    assert "services that were placed go on running; `stageway down --workspace stageway-demo` stops them" in errors
+    status = json.loads(home.stageway("status", "--json", "--workspace", "stageway-demo").stdout)
+    assert [row["label"] for row in status["board"] if row["label"]][:1] == ["diabetes:1"]
+    assert [(run["model"]["version"], run["state"]) for run in status["runs"]] == [("1", "queued")]
+    assert home.stageway("down", "--workspace", "stageway-demo").returncode == 0
+    assert home.processes() == []
+
+
 KILLED_AFTER_EACH_TASK = """
 import os, signal, sys
 from pathlib import Path

@@ -98,7 +98,10 @@ def tell(folder: Path, show: Display) -> Told:
 
 def _say_what_stays(folder: Path) -> None:
     if (folder / FILE).exists():
-        output.note(f"services that were placed go on running; `stageway down --workspace {folder}` stops them")
+        output.note(
+            "what is done is done, and the same command again goes on from there; services that were placed go on "
+            f"running; `stageway down --workspace {folder}` stops them"
+        )
 
 
 class _Story:
