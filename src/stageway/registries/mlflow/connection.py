@@ -74,7 +74,8 @@ class Connection:
         from mlflow import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # what matters is raised
-        logging.getLogger("alembic").setLevel(logging.WARNING)
+        # A filter: some versions of MLflow configure Alembic's loggers anew each time.
+        logging.getLogger("alembic.runtime.migration").addFilter(lambda record: record.levelno > logging.INFO)
         if database is not None:
             self._make(database)
         elif not self.uri.startswith(("http:", "https:")):
