@@ -282,6 +282,17 @@ def test_plan_says_what_local_does_not_do(local: Any) -> None:
     assert not any("cpu and memory" in one for one in local.target.plan(local.want(1)))
 
 
+@pytest.mark.parametrize("name", ["services", "keeper.log", "keeper.lock"])
+def test_a_workspace_that_cannot_be_written_is_named(local: Any, name: str) -> None:
+    wrong = local.workspace.state / name
+    if name == "services":
+        wrong.write_text("not a folder")
+    else:
+        wrong.mkdir()
+    with pytest.raises(TargetError, match=f"{wrong}.*; the workspace must be writable and have room"):
+        local.target.apply(local.want(1))
+
+
 def test_without_a_bundle_the_way_out_is_named(local: Any) -> None:
     with pytest.raises(ConfigError, match=r"has no bundle on this machine; run `stageway package` first"):
         LocalTarget(local.workspace).apply(local.want(1))

@@ -32,6 +32,7 @@ from stageway.targets.local.place import (
     log_file,
     runtime_folder,
     services,
+    unwritable,
     write_json,
 )
 from stageway.targets.local.process import sweep_strays
@@ -114,6 +115,8 @@ class Keeper:
             return {"done": await done[ask["do"]](ask)}
         except StagewayError as error:
             return wire.error_to_json(error)
+        except OSError as error:
+            return wire.error_to_json(TargetError(unwritable(error)))
         except asyncio.CancelledError:
             return wire.error_to_json(TargetError("the keeper was told to stop before this was done"))
         except Exception as error:  # noqa: BLE001 - a bug of ours must not end the services
@@ -137,14 +140,14 @@ class Keeper:
 
     async def down(self, ask: dict[str, Any]) -> list[str]:
         """Stop everything and end."""
-        stopped = await self.stop()
+        stopped = await self.stop(remember=True)
         asyncio.get_running_loop().call_later(0.05, self.finished.set)
         return stopped
 
-    async def stop(self) -> list[str]:
+    async def stop(self, *, remember: bool) -> list[str]:
         for task in self.busy - {asyncio.current_task()}:
             task.cancel()
-        ran = await asyncio.gather(*(service.stop() for service in self.services.values()))
+        ran = await asyncio.gather(*(service.stop(remember=remember) for service in self.services.values()))
         return [name for name, did in zip(self.services, ran, strict=True) if did]
 
     async def watch(self) -> None:
@@ -155,7 +158,7 @@ class Keeper:
             seconds += 1
             if not self.workspace_is_here():
                 note("the workspace is gone, so its services end")
-                await self.stop()
+                await self.stop(remember=False)
                 self.finished.set()
                 return
             for service in list(self.services.values()):
@@ -193,12 +196,17 @@ def locked(state: Path) -> int | None:
 
 def keep(state: Path, ready: Callable[[str], None]) -> None:
     """Be the keeper of the workspace whose state is in *state*; say ``ready`` or what is wrong once."""
+    import uvloop
+
     umask = os.umask(0o077)
-    lock = locked(state)
+    try:
+        lock = locked(state)
+    except OSError as error:
+        ready(unwritable(error))
+        return
     if lock is None:
         ready("ready")
         return
-    import uvloop
 
     with contextlib.suppress(OSError, ValueError):
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -217,6 +225,9 @@ def keep(state: Path, ready: Callable[[str], None]) -> None:
     except StagewayError as error:
         ready(error.message)
         return
+    except OSError as error:
+        ready(unwritable(error))
+        raise
     except Exception as error:
         ready(f"the keeper failed: {error}; {log_file(state)} says more")
         raise
@@ -228,6 +239,9 @@ def keep(state: Path, ready: Callable[[str], None]) -> None:
 
 def detach(state: Path) -> str:
     """Start the keeper as a process without parent or terminal; return what it said when it was ready or gave up."""
+    log = log_file(state)
+    cut = log.exists() and log.stat().st_size > LOG_LONGEST
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if cut else 0), 0o600)
     hear, say = os.pipe()
     if os.fork():
         os.close(say)
@@ -238,9 +252,6 @@ def detach(state: Path) -> str:
     if os.fork():
         os._exit(0)
     os.chdir("/")
-    log = log_file(state)
-    cut = log.exists() and log.stat().st_size > LOG_LONGEST
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if cut else 0), 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for handle, stream in ((nothing, 0), (out, 1), (out, 2)):
         os.dup2(handle, stream)
@@ -264,7 +275,7 @@ def main() -> None:
     try:
         said = detach(state)
     except OSError as error:
-        said = TargetError(f"{state}: the keeper cannot write there: {error.strerror}").message
+        said = unwritable(error)
     print(said, end="")
     sys.exit(0 if said == "ready" else 1)
 

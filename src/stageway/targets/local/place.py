@@ -57,6 +57,11 @@ def log_file(state: Path) -> Path:
     return state / "keeper.log"
 
 
+def unwritable(error: OSError) -> str:
+    """Say that the workspace cannot be written, and where."""
+    return f"{error.filename}: {error.strerror}; the workspace must be writable and have room"
+
+
 def boot() -> str:
     """Return what is another thing after a restart of the machine."""
     try:
@@ -75,8 +80,9 @@ def write_json(path: Path, value: Any) -> None:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(value, file, indent=1)
         fresh.replace(path)
-    except OSError:
+    except OSError as error:
         fresh.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)  # a full disk does not name the file
         raise
 
 

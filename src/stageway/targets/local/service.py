@@ -53,6 +53,7 @@ class Revision:
         self.health = "stopped"
         self.reason = ""
         self.crashes = 0
+        self.restarts = labels.restarts
         self.settled = asyncio.Event()
         self.keeping: asyncio.Task[None] | None = None
         self.leaving: asyncio.Task[None] | None = None
@@ -62,10 +63,10 @@ class Revision:
         """Start the process and wait until it answers. Raises ``RefusedError``, and then there is no process."""
         self._say("starting")
         nonce = secrets.token_hex(16)
-        self._label(nonce=nonce, pid=None, started=None)
-        Path(self.backend.socket).unlink(missing_ok=True)
-        ControlFile.create(self.place.control, int(self.launch["workers"])).close()
         try:
+            self._label(nonce=nonce, pid=None, started=None, restarts=self.restarts)
+            Path(self.backend.socket).unlink(missing_ok=True)
+            ControlFile.create(self.place.control, int(self.launch["workers"])).close()
             self.process = Process.start(
                 self.launch["argv"],
                 self.launch["env"],
@@ -76,15 +77,20 @@ class Revision:
                 umask=self.service.umask,
             )
         except OSError as error:
-            why = f"{self.labels.model} cannot start: {error.filename or self.launch['argv'][0]}: {error.strerror}"
-            raise RefusedError(why) from error
+            raise self._cannot_start(error) from error
         try:
             self._label(pid=self.process.pid, started=self.process.started)
             await self.answering()
-        except BaseException:
+        except BaseException as error:
             process, self.process = self.process, None
             await process.kill()
+            if isinstance(error, OSError):
+                raise self._cannot_start(error) from error
             raise
+
+    def _cannot_start(self, error: OSError) -> RefusedError:
+        where = error.filename or self.launch["argv"][0]
+        return RefusedError(f"{self.labels.model} cannot start: {where}: {error.strerror}")
 
     async def answering(self) -> None:
         """Wait until the process answers. Raises ``RefusedError``."""
@@ -140,7 +146,7 @@ class Revision:
             if self.crashes:
                 self._say("starting", why)
                 await asyncio.sleep(0.25 * 2 ** (self.crashes - 1))
-                self._label(restarts=self.labels.restarts + 1)
+                self.restarts += 1
             try:
                 await self.start()
             except RefusedError as error:
@@ -194,7 +200,7 @@ class Revision:
             "weight": weight,
             "health": self.health,
             "since": self.labels.since,
-            "restarts": self.labels.restarts,
+            "restarts": self.restarts,
             "reason": self.reason,
             "log_tail": self.tail() if self.health == "failed" else "",
         }
@@ -288,13 +294,16 @@ class Service:
             self.place.file.unlink(missing_ok=True)
             shutil.rmtree(self.place.folder, ignore_errors=True)
 
-    async def stop(self) -> bool:
-        """End all processes and give up the port; say whether anything ran. ``resume`` brings it back."""
+    async def stop(self, *, remember: bool) -> bool:
+        """End all processes and give up the port; say whether anything ran. ``resume`` brings it back.
+
+        Without *remember* nothing is written: the place is not ours any more.
+        """
         async with self.lock:
             ran = any(revision.process is not None for revision in self.revisions.values())
-            if self.file is not None:
+            if self.file is not None and remember:
                 self.file = replace(self.file, stopped=True)
-                if self.place.folder.is_dir():
+                with suppress(OSError):  # ending is what matters, on a full disk too
                     write_json(self.place.file, self.file.to_json())
             await self._end(clear=False)
             return ran

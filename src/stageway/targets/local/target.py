@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from stageway.errors import ConfigError, TargetError, TryAgainError
 from stageway.targets.base import Observed, Revision, Want
 from stageway.targets.local import logs
 from stageway.targets.local.client import TIMES, KeeperClient
-from stageway.targets.local.place import Labels, ServicePlace, runtime_folder, services, socket_path
+from stageway.targets.local.place import Labels, ServicePlace, runtime_folder, services, socket_path, unwritable
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables by which numeric libraries limit their threads."""
@@ -83,7 +82,7 @@ class LocalTarget:
                 }
                 answer = self.keeper.ask("apply", app=str(incoming / "app"), **ask)
             except OSError as error:
-                raise _unwritable(error) from error
+                raise TargetError(unwritable(error)) from error
             finally:
                 shutil.rmtree(incoming, ignore_errors=True)
         raise TryAgainError(
@@ -185,8 +184,3 @@ def _log(place: ServicePlace) -> Path | None:
     if file is not None and file.weights:
         return place.revision(max(file.weights, key=lambda name: file.weights[name])).log
     return next((one.log for one in place.revisions() if one.log.exists()), None)
-
-
-def _unwritable(error: OSError) -> Exception:
-    why = os.strerror(error.errno or 0)
-    return TargetError(f"{error.filename}: {why}; the workspace must be writable and have room")
