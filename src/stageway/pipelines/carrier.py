@@ -274,8 +274,8 @@ class Carrier:
         model: ModelVersion = self.claimed.run.model
         try:
             return open_registry(self.workspace).find(model) is not None
-        except TryAgainError:
-            return True  # a registry that is away says nothing about the version
+        except StagewayError:
+            return True  # a registry that is away, or broken, says nothing about the version
 
     def _require_not_held(self, task: TaskRow) -> None:
         hold = self.store.holds.get(task.stage) if task.task in PLACING else None
