@@ -257,7 +257,7 @@ class Carrier:
 
     def _ended_from_outside(self) -> str | None:
         """Say why the run is not to go on: somebody cancelled it, or its version is gone before it is placed."""
-        wanted = self._run().wanted
+        wanted = self.store.runs.wanted(self.claimed.run.number)
         if wanted.startswith("cancel"):
             return wanted.partition(": ")[2]
         if self.claimed.task.task in PLACING and not self._registered():

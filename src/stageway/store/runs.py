@@ -235,6 +235,11 @@ class Runs:
             body = connection.scalar(select(runs.c.spec).where(*self._run(number)))
         return PipelineSpec.model_validate_json(str(body))
 
+    def wanted(self, number: int) -> str:
+        """Return what somebody asked of a run that goes, such as ``cancel: WHY``; asked before every task."""
+        with self._database.read() as connection:
+            return str(connection.scalar(select(runs.c.wanted).where(*self._run(number))) or "")
+
     def change(self, number: int, *where: ColumnElement[bool], **values: Any) -> bool:
         """Change one run if *where* holds; ``False`` when it does not."""
         with self._database.write() as connection:
