@@ -4,7 +4,8 @@
 
 One granian worker answers after 0, 100 or 300 microseconds of work, over a port of its own and through the front on its
 Unix socket; wrk asks with 1, 16 and 64 connections. Needs wrk. The ratio says most where the server is as busy as one
-that predicts: with no work at all, wrk and server fill two cores, and the front has to take its time from them.
+that predicts: with no work at all, wrk and server fill two cores, and the front has to take its time from them. On a machine
+that is busy with other things, its processor time a request says more.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import psutil
 
 APP = """\
 import os
@@ -97,9 +100,13 @@ def measure(work: int, seconds: int, rounds: int) -> list[dict[str, float]]:
             found = []
             for connections in (1, 16, 64):
                 # In turn, so that a busy moment of the machine meets both.
+                before = psutil.Process(processes[2].pid).cpu_times()
                 pairs = [[wrk(port, connections, seconds) for port in ports] for _ in range(rounds)]
+                after = psutil.Process(processes[2].pid).cpu_times()
                 direct, fronted = (statistics.median(side) for side in zip(*pairs, strict=True))
                 row = {"work_us": work, "connections": connections, "direct": direct, "front": fronted}
+                used = after.user + after.system - before.user - before.system
+                row["front_cpu_us"] = used * 1e6 / (sum(pair[1] for pair in pairs) * seconds)
                 found.append({**row, "ratio": fronted / direct})
         finally:
             for process in processes:
@@ -145,9 +152,9 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(rows, indent=1))
         return
-    print("  work  connections   direct/s    front/s   ratio")
+    print("  work  connections   direct/s    front/s   ratio  front's processor time")
     for row in rows:
-        line = "{work_us:4.0f} us  {connections:11.0f} {direct:10,.0f} {front:10,.0f} {ratio:7.2f}"
+        line = "{work_us:4.0f} us  {connections:11.0f} {direct:10,.0f} {front:10,.0f} {ratio:7.2f}  {front_cpu_us:5.1f} us a request"
         print(line.format(**row))
 
 
