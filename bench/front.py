@@ -4,8 +4,8 @@
 
 One granian worker answers after 0, 100 or 300 microseconds of work, over a port of its own and through the front on its
 Unix socket; wrk asks with 1, 16 and 64 connections. Needs wrk. The ratio says most where the server is as busy as one
-that predicts: with no work at all, wrk and server fill two cores, and the front has to take its time from them. On a machine
-that is busy with other things, its processor time a request says more.
+that predicts: with no work at all, wrk and server fill two cores, and the front has to take its time from them. On a
+machine that is busy with other things, its processor time a request says more.
 """
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ def main() -> None:
         return
     print("  work  connections   direct/s    front/s   ratio  front's processor time")
     for row in rows:
-        line = "{work_us:4.0f} us  {connections:11.0f} {direct:10,.0f} {front:10,.0f} {ratio:7.2f}  {front_cpu_us:5.1f} us a request"
+        line = "{work_us:4.0f} us  {connections:11.0f} {direct:10,.0f} {front:10,.0f} {ratio:7.2f}"
+        line += "  {front_cpu_us:5.1f} us a request"
         print(line.format(**row))
 
 
