@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("inference_schema", reason="pip install inference-schema to run these")
-
 SCRIPT = """
 import numpy as np
 import pandas as pd
