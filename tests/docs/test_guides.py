@@ -10,9 +10,10 @@ import pytest
 from stageway import plugins
 from stageway.cli.main import COMMANDS
 from stageway.config.loader import load_pipeline
+from stageway.config.schema import json_schema
 
 ROOT = Path(__file__).parents[2]
-GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "templates" / "README.md"]
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in GUIDES}
 SET_UP = [
     "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/stageway demo",
@@ -66,3 +67,19 @@ def test_every_command_has_its_line_in_the_guide_of_commands() -> None:
 def test_every_built_in_gate_has_its_section() -> None:
     for gate in plugins.names("gate"):
         assert f"\n## {gate}\n" in TEXTS["docs/gates.md"], gate
+
+
+def test_every_key_of_the_pipeline_file_is_explained() -> None:
+    schema = json_schema()
+    for part in ("ServeSpec", "StageSpec", "SmokeTestSpec", "WorkspaceSpec", "ProfileSpec", "RolloutSpec"):
+        for key in schema["$defs"][part]["properties"]:
+            assert re.search(rf"`(?:[a-z-]+\.)?{key}(?:\.[a-z0-9]+)?`", TEXTS["docs/stageway-yml.md"]), f"{part}: {key}"
+
+
+@pytest.mark.parametrize("gate", plugins.names("gate"))
+def test_every_option_of_a_gate_is_explained(gate: str) -> None:
+    section = TEXTS["docs/gates.md"].partition(f"\n## {gate}\n")[2].partition("\n## ")[0]
+    options = plugins.load("gate", gate).Options.model_json_schema(by_alias=True)
+    parts = [options, *options.get("$defs", {}).values()]
+    for key in {key for part in parts for key in part.get("properties", {})}:
+        assert f"`{key}`" in section, f"{gate}: {key}"

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
+import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -100,8 +102,17 @@ def _say_what_stays(folder: Path) -> None:
     if (folder / FILE).exists():
         output.note(
             "what is done is done, and the same command again goes on from there; services that were placed go on "
-            f"running; `stageway down --workspace {folder}` stops them"
+            f"running; `{_program()} down --workspace {folder}` stops them"
         )
+
+
+def _program() -> str:
+    """Return how the reader can call this program: by its name where that finds it, else by its path."""
+    script = Path(sys.executable).with_name("stageway")
+    found = shutil.which("stageway")
+    if not script.exists() or (found is not None and Path(found).resolve() == script.resolve()):
+        return "stageway"
+    return os.path.relpath(script) if script.is_relative_to(Path.cwd()) else str(script)
 
 
 class _Story:
@@ -262,12 +273,13 @@ class _Story:
             )
         where = f"--workspace {shlex.quote(str(self.folder))}"
         self.show.chapter("What to try next")
+        program = _program()
         for command, why in (
-            (f"stageway status {where}", "the board, and what goes on or waits"),
-            (f"stageway explain {MODEL}:4 {where}", "why version 4 is not in prod, and who can move it"),
-            (f"stageway releases {where}", "where releases have been"),
-            ("stageway approve --help", "let a person decide: add `- approval: {}` to the gates of prod"),
-            (f"stageway up {where}", "watch and work; start services that should run"),
-            (f"stageway down {where}", "stop the services, which go on running until then"),
+            (f"status {where}", "the board, and what goes on or waits"),
+            (f"explain {MODEL}:4 {where}", "why version 4 is not in prod, and who can move it"),
+            (f"releases {where}", "where releases have been"),
+            ("approve --help", "let a person decide: add `- approval: {}` to the gates of prod"),
+            (f"up {where}", "watch and work; start services that should run"),
+            (f"down {where}", "stop the services, which go on running until then"),
         ):
-            self.show.line(f"  {command:<{len(where) + 30}} {why}")
+            self.show.line(f"  {program} {command:<{len(where) + 20}} {why}")
