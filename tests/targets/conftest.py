@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from stageway.bundle import Launch
 from stageway.config.workspace import Workspace
 from stageway.release import ModelVersion, Release
 from stageway.targets.base import DeploymentConfig, Want
+from stageway.targets.local import ports
 from stageway.targets.local.process import NONCE
 from stageway.targets.local.target import LocalTarget
 
@@ -93,7 +93,7 @@ def local(tmp_path: Path) -> Iterator[Local]:
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
+def free_port(tmp_path: Path) -> int:
+    """A port that no outgoing connection of the machine gets meanwhile."""
+    with ports.free(f"{tmp_path}") as found:
         return int(found.getsockname()[1])

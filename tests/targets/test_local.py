@@ -18,7 +18,7 @@ from stageway import plugins
 from stageway.bundle import Launch
 from stageway.errors import ConfigError, RefusedError, TargetError
 from stageway.targets.base import Want
-from stageway.targets.local import LocalTarget
+from stageway.targets.local import LocalTarget, ports
 
 
 def version_at(endpoint: str | None) -> str:
@@ -142,7 +142,7 @@ def test_a_program_that_does_not_exist_is_refused(local: Any) -> None:
 def test_the_asked_port_is_taken_and_moved(local: Any, free_port: int) -> None:
     first = local.target.apply(local.want(1, port=free_port))
     assert first.endpoint == f"http://127.0.0.1:{free_port}"
-    with socket.create_server(("127.0.0.1", 0)) as other:
+    with ports.free("another") as other:
         other_port = other.getsockname()[1]
     second = local.target.apply(local.want(1, port=other_port))
     assert second.endpoint == f"http://127.0.0.1:{other_port}"
