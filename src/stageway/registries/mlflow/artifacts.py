@@ -57,11 +57,26 @@ class Artifacts:
             if not path.exists():
                 raise MissingError(f"{self.connection.where}: {path} is gone; register the version again")
             return path
+        parent, _, last = uri.rpartition("/")
         with self.connection.asking(), self.connection.transfers():
-            from mlflow.artifacts import download_artifacts
-
             scratch.mkdir(parents=True, exist_ok=True)
-            return Path(download_artifacts(artifact_uri=uri, dst_path=str(scratch), tracking_uri=self.connection.uri))
+            return Path(self._repository(parent).download_artifacts(last, dst_path=str(scratch)))
+
+    def put(self, folder: Path, uri: str, path: str) -> None:
+        """Store what is in *folder* as the folder *path* below the storage address *uri*."""
+        with self.connection.asking(), self.connection.transfers():
+            self._repository(uri).log_artifacts(str(folder), path)
+
+    def names(self, uri: str, path: str = "") -> list[str]:
+        """Return the paths, from *uri* on, of what is in the folder *path* below it, if it is one."""
+        with self.connection.asking():
+            return [str(one.path) for one in self._repository(uri).list_artifacts(path or None)]
+
+    def _repository(self, uri: str) -> Any:
+        """Return MLflow's access to *uri*; unlike the client's own, it asks the registry's server in all versions."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        return get_artifact_repository(uri, tracking_uri=self.connection.uri)
 
     def text(self, uri: str, scratch: Path) -> str:
         """Return the text of the file at *uri*."""

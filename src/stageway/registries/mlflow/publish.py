@@ -103,7 +103,7 @@ class Publisher:
         """Take a run's artifact where it is; only the record is added to the run."""
         with self.connection.asking() as client, incoming(self.connection.state, self.forget) as folder:
             run = run_of(self.connection, want)
-            part = part_of(self.connection, run, want.artifact)
+            part = part_of(self.artifacts, run, want.artifact)
             run_id, uri = run.info.run_id, run.info.artifact_uri
             address = self.artifacts.settle(part.root) if part.model_id else join(uri, part.root)
             files = self.artifacts.get(address, folder / "download")
@@ -117,7 +117,7 @@ class Publisher:
             else:
                 kept = Record(manifest, part.root.rpartition("/")[0])
             record = _write_record(folder, described, kept)
-            client.log_artifacts(run_id, str(folder / record), record)
+            self.artifacts.put(folder / record, uri, record)
             _log_metrics(client, run_id, want.metrics)
             source = part.root if part.model_id else address
             return self._create(described, _Row(manifest, source, run_id, record, part.model_id))
@@ -127,12 +127,11 @@ class Publisher:
         final = self.artifacts.local(run.artifact_uri) if here is not None else None
         if final is not None:
             final.mkdir(parents=True, exist_ok=True)
-        with self.connection.asking() as client, self.connection.transfers():
-            for part in (MODEL, "stageway"):
-                if final is not None:
-                    (folder / part).rename(final / part)
-                else:
-                    client.log_artifacts(run.run_id, str(folder / part), part)
+        for part in (MODEL, "stageway"):
+            if final is not None:
+                (folder / part).rename(final / part)
+            else:
+                self.artifacts.put(folder / part, run.artifact_uri, part)
 
     def _same(self, want: NewVersion, manifest: Manifest, below: int | None = None) -> str | None:
         """Return the oldest version (below number *below*) that has the bytes of *manifest*."""

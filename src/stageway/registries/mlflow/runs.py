@@ -9,7 +9,7 @@ from typing import Any
 from stageway.errors import RegistryError
 from stageway.registries.base import NewVersion
 from stageway.registries.content import check_path
-from stageway.registries.mlflow.artifacts import logged_model, logged_models
+from stageway.registries.mlflow.artifacts import Artifacts, logged_model, logged_models
 from stageway.registries.mlflow.connection import Connection
 
 MODEL = "model"
@@ -45,12 +45,12 @@ def run_of(connection: Connection, want: NewVersion) -> Any:
         return runs[0]
 
 
-def part_of(connection: Connection, run: Any, artifact: str | None) -> Part:
+def part_of(artifacts: Artifacts, run: Any, artifact: str | None) -> Part:
     """Return the part of *run* that *artifact* names; without a name its one logged model, or ``model``."""
     where = f"run {run.info.run_id}"
-    with connection.asking() as client:
+    with artifacts.connection.asking() as client:
         models = logged_models(client, run)
-        names = [one.path for one in client.list_artifacts(run.info.run_id) if one.path != "stageway"]
+        names = [one for one in artifacts.names(run.info.artifact_uri) if one != "stageway"]
         choice = ", ".join(sorted({*names, *(one.name for one in models)})) or "nothing"
         if artifact is None:
             if len(models) == 1:
@@ -59,8 +59,7 @@ def part_of(connection: Connection, run: Any, artifact: str | None) -> Part:
                 return Part(MODEL)
             raise RegistryError(f"{where}: which artifact is the model? name one with artifact; it has: {choice}")
         path = check_path(artifact.strip("/"), f"{where}: artifact")
-        parent = path.rpartition("/")[0]
-        if path in [one.path for one in client.list_artifacts(run.info.run_id, parent or None)]:
+        if path in artifacts.names(run.info.artifact_uri, path.rpartition("/")[0]):
             return Part(path)
         model = logged_model(client, run, path)
         if model is None:
