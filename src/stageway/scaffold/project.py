@@ -79,8 +79,8 @@ def init(
         raise _not_writable(target, error) from error
     finally:
         shutil.rmtree(rendered, ignore_errors=True)
-    files = (path.relative_to(target) for path in target.rglob("*") if path.is_file())
-    return Project(target, tuple(sorted(path for path in files if path.parts[0] != ".git")), commit)
+    written = (path.relative_to(target) for path in target.rglob("*") if path.is_file())
+    return Project(target, tuple(sorted(path for path in written if path.parts[0] != ".git")), commit)
 
 
 def _answers(template: str, given: Mapping[str, str]) -> dict[str, str]:
