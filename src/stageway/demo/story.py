@@ -282,4 +282,4 @@ class _Story:
             (f"up {where}", "watch and work; start services that should run"),
             (f"down {where}", "stop the services, which go on running until then"),
         ):
-            self.show.line(f"  {program} {command:<{len(where) + 20}} {why}")
+            self.show.line(f"  {program} {command:<{len(where) + 22}} {why}")
