@@ -280,10 +280,25 @@ def test_a_workspace_that_moves_starts_anew_where_it_is(local: Any, tmp_path: Pa
         other.target.down()
 
 
+def taken(local: Any, port: int) -> socket.socket:
+    """Listen on a port as soon as the system has taken it back from a killed keeper."""
+    found: list[socket.socket] = []
+
+    def bound() -> bool:
+        try:
+            found.append(socket.create_server(("127.0.0.1", port)))
+        except OSError:
+            return False
+        return True
+
+    local.until(bound)
+    return found[0]
+
+
 def test_a_port_that_was_taken_meanwhile_is_taken_back_when_it_is_free(local: Any, free_port: int) -> None:
     local.target.apply(local.want(1, port=free_port))
     kill_keeper(local)
-    with socket.create_server(("127.0.0.1", free_port)):
+    with taken(local, free_port):
         observed = local.target.observe("diabetes-dev")
         assert observed.serving.health == "failed"
         assert observed.serving.reason.startswith(f"port {free_port} is in use by another program")
@@ -294,7 +309,7 @@ def test_a_port_that_was_taken_meanwhile_is_taken_back_when_it_is_free(local: An
 def test_a_port_that_we_chose_and_lost_is_chosen_anew_by_the_next_apply(local: Any) -> None:
     before = local.target.apply(local.want(1)).endpoint
     kill_keeper(local)
-    with socket.create_server(("127.0.0.1", int(before.rpartition(":")[2]))):
+    with taken(local, int(before.rpartition(":")[2])):
         observed = local.target.apply(local.want(1))
         assert observed.endpoint != before
         assert version_at(observed.endpoint) == "1"

@@ -163,9 +163,9 @@ class Keeper:
                 return
             for service in list(self.services.values()):
                 service.rotate_logs()
+                await service.recover_port()
                 if seconds % SWEEP == 0:
                     service.front.sweep()
-                    await service.recover_port()
             if not self.services and not self.busy and time.monotonic() - self.asked > IDLE:
                 self.finished.set()
 

@@ -19,12 +19,14 @@ from typing import Any
 from stageway.errors import ConfigError, TargetError
 from stageway.targets.local import logs, ports
 from stageway.targets.local.front import HOST, Front
-from stageway.targets.local.place import Labels, RevisionPlace, ServiceFile, ServicePlace, write_json
+from stageway.targets.local.place import Labels, RevisionPlace, ServiceFile, ServicePlace, socket_path, write_json
 from stageway.targets.local.process import Process, sweep
 from stageway.targets.local.revision import GRACE, Revision
 
 SHARES = 10_000
 """Parts that the traffic is divided into."""
+RELEASED = 1.0
+"""Seconds in which the system takes back the ports of a keeper that was killed."""
 
 
 class Service:
@@ -68,7 +70,7 @@ class Service:
             runs = revision is not None and revision.health == "ready"
             app = Path(ask["app"]) if "app" in ask else None
             if not runs and (app is None or not app.is_dir()):
-                return {"needs": "app"}
+                return {"needs": "app", "socket": str(socket_path(self.runtime, self.place.name, labels.revision))}
             bound = self._bind(ask.get("port"), labels.stage)
             try:
                 if not runs and app is not None:
@@ -158,19 +160,25 @@ class Service:
             async with asyncio.timeout(2):
                 for revision in alive:
                     await revision.settled.wait()
+        end = time.monotonic() + RELEASED
         await self.recover_port()
+        while self.trouble and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+            await self.recover_port()
 
     async def recover_port(self) -> None:
         """Try to get the port that this service had."""
-        if self.file is None or self.file.stopped or self.listening is not None:
+        if self.file is None or self.listening is not None or self.lock.locked():
             return
-        try:
-            bound = ports.bound(self.file.port)
-        except OSError as error:
-            self.trouble = ports.sentence(self.file.port, self.file.stage, error)
-        else:
-            self.trouble = ""
-            await self._listen(bound)
+        async with self.lock:
+            if self.file.stopped:
+                return
+            try:
+                bound = ports.bound(self.file.port)
+            except OSError as error:
+                self.trouble = ports.sentence(self.file.port, self.file.stage, error)
+            else:
+                await self._listen(bound)
 
     def rotate_logs(self) -> None:
         for revision in self.revisions.values():

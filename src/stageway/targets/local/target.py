@@ -14,7 +14,7 @@ from stageway.errors import ConfigError, TargetError, TryAgainError
 from stageway.targets.base import Observed, Revision, Want
 from stageway.targets.local import logs
 from stageway.targets.local.client import TIMES, KeeperClient
-from stageway.targets.local.place import Labels, ServicePlace, runtime_folder, services, socket_path, unwritable
+from stageway.targets.local.place import Labels, ServicePlace, services, unwritable
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables by which numeric libraries limit their threads."""
@@ -46,7 +46,6 @@ class LocalTarget:
     def apply(self, want: Want) -> Observed:
         place = ServicePlace(self.workspace.state, want.service)
         revision = place.revision(want.revision)
-        socket = socket_path(runtime_folder(self.workspace.state), want.service, want.revision)
         labels = Labels(
             service=want.service,
             stage=want.stage,
@@ -67,6 +66,7 @@ class LocalTarget:
         for _ in range(TIMES):
             if "needs" not in answer:
                 return Observed.model_validate(answer)
+            socket = Path(answer["socket"])
             incoming = place.incoming / secrets.token_hex(8)
             try:
                 incoming.mkdir(parents=True)
