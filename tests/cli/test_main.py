@@ -147,8 +147,9 @@ def test_interrupt_is_exit_130(project: Path, tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, _ = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert said.strip() == "interrupted; the same command again goes on from here"
     assert dossier.read_text() == '{"format": 1}', "an interrupted task leaves the dossier as it was"
 
 
@@ -166,3 +167,11 @@ def test_exec_runs_only_what_is_named(project: Path) -> None:
     done = stageway("exec", cwd=project)
     assert done.returncode == 2
     assert "stageway exec -- python train.py" in done.stderr
+
+
+def test_init_takes_answers_to_the_templates_questions(tmp_path: Path) -> None:
+    done = stageway("init", "iris", "--set", "owner=acme", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["folder"] == str(tmp_path / "iris")
+    assert "acme/stageway" in (tmp_path / "iris" / ".github" / "workflows" / "deploy.yml").read_text()
+    assert "write KEY=VALUE" in stageway("init", "other", "--set", "owner", cwd=tmp_path).stderr

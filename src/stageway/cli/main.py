@@ -135,6 +135,10 @@ def main() -> None:
         app(prog_name="stageway")
     except StagewayError as error:
         sys.exit(_say(error))
+    except SystemExit as ending:  # typer's own way to end, after Ctrl-C too
+        if ending.code == EXIT_INTERRUPTED:
+            typer.echo("interrupted; the same command again goes on from here", err=True)
+        raise
     except KeyboardInterrupt:
         typer.echo("interrupted; the same command again goes on from here", err=True)
         sys.exit(EXIT_INTERRUPTED)

@@ -57,6 +57,7 @@ model_app = typer.Typer(no_args_is_help=True, help="List, show, download and del
 @model_app.command("list")
 def _model_list(
     name: Annotated[str | None, typer.Argument(help="Model; default: the pipeline's.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 20,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -65,7 +66,8 @@ def _model_list(
 
     opened = open_workspace(workspace)
     registry = open_registry(opened)
-    models = [one for each in ([name] if name else opened.spec.model_names) for one in registry.versions(each)]
+    wanted = [name] if name else opened.spec.model_names
+    models = [registry.get(one.label) for each in wanted for one in registry.versions(each)[:limit]]
     if as_json:
         print_json(models)
         return

@@ -16,16 +16,30 @@ def _init(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the project and of its model.")],
     folder: Annotated[Path | None, typer.Option(help="Where to put it; default: ./NAME.", show_default=False)] = None,
     template: Annotated[str, typer.Option(help="Which template to render.")] = "sklearn",
+    answers: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE: answer a question of the template, such as owner=my-github-name."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start a project from a template: training, entry script, pipeline, samples, tests and CI files."""
     from stageway import scaffold
 
-    made = scaffold.init(name, folder or Path(name), template=template)
+    given = dict(_pair(one) for one in answers or [])
+    made = scaffold.init(name, folder or Path(name), template=template, answers=given)
     if as_json:
         print_json(made)
     else:
         typer.echo(f"{made.folder} is ready ({len(made.files)} files); `cd {made.folder}` and read its README.md")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    from stageway.errors import ConfigError
+
+    key, mark, value = text.partition("=")
+    if not key or not mark:
+        raise ConfigError(f"--set {text!r}: write KEY=VALUE, such as owner=my-github-name")
+    return key, value
 
 
 def _demo(
