@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stageway.errors import ConfigError, RegistryError
+from stageway.registries import content
 from stageway.registries.content import File, Manifest, copy, hashed, verify, walk
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="/"), min_size=1)
@@ -21,10 +24,10 @@ FILES = st.builds(File, path=PATHS, size=st.integers(0, 2**60), sha256=st.text("
 
 
 def folder_with(root: Path, **files: bytes) -> Path:
-    for name, content in files.items():
+    for name, data in files.items():
         path = root / name.replace("__", "/").replace("_", ".")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        path.write_bytes(data)
     return root
 
 
@@ -47,8 +50,8 @@ def test_the_digest_is_the_documented_one(tmp_path: Path) -> None:
 
 def test_name_size_and_bytes_all_count(tmp_path: Path) -> None:
     digests = set()
-    for name, content in (("a", b"1"), ("b", b"1"), ("a", b"2"), ("a", b"11")):
-        (tmp_path / name).write_bytes(content)
+    for name, data in (("a", b"1"), ("b", b"1"), ("a", b"2"), ("a", b"11")):
+        (tmp_path / name).write_bytes(data)
         digests.add(hashed(walk(tmp_path / name)).digest)
     assert len(digests) == 4
 
@@ -58,7 +61,7 @@ def test_a_folder_keeps_its_name_and_all_its_files(tmp_path: Path) -> None:
     assert [one.path for one in walk(folder)] == ["outputs/a.bin", "outputs/sub/b.bin", "outputs/sub/deep/c.bin"]
 
 
-@pytest.mark.parametrize("size", [0, 1, 2**20 - 1, 2**20, 2**20 + 1, 5 * 2**20])
+@pytest.mark.parametrize("size", [0, 1, 2**18 - 1, 2**18, 2**18 + 1, 2**20, 5 * 2**20 + 7])
 def test_a_copy_has_the_bytes_and_the_digest_of_its_source(tmp_path: Path, size: int) -> None:
     source = tmp_path / "model.bin"
     source.write_bytes(os.urandom(size))
@@ -68,12 +71,38 @@ def test_a_copy_has_the_bytes_and_the_digest_of_its_source(tmp_path: Path, size:
     assert found.size == size
 
 
-def test_a_copy_where_the_kernel_cannot_copy_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_that_shares_blocks_is_hashed_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few file systems can share blocks; here the kernel's own copy stands for it."""
+
+    def share(reading: int, writing: int) -> bool:
+        return os.sendfile(writing, reading, 0, 2**30) > 0
+
     source = tmp_path / "model.bin"
-    source.write_bytes(os.urandom(2 * 2**20 + 1))
-    monkeypatch.delattr(os, "copy_file_range", raising=False)
+    source.write_bytes(os.urandom(2**20))
+    monkeypatch.setattr(content, "_share", share)
     assert copy(walk(source), tmp_path / "into") == hashed(walk(source))
     assert (tmp_path / "into" / "model.bin").read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize("broken", ["_read_piece", "_write_piece"])
+@pytest.mark.parametrize("after", [0, 1, 9])
+def test_an_error_in_the_middle_of_a_copy_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, after: int
+) -> None:
+    left, real = after, getattr(content, broken)
+
+    def break_(*arguments: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(*arguments)
+
+    source = tmp_path / "model.bin"
+    source.write_bytes(os.urandom(5 * 2**20))
+    monkeypatch.setattr(content, broken, break_)
+    with pytest.raises(OSError, match="Input/output"):
+        copy(walk(source), tmp_path / "into")
 
 
 def test_what_is_hashed_is_the_copy(tmp_path: Path) -> None:

@@ -508,11 +508,11 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     model_file: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def full(*_: object) -> int:
+    def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(workspace.state / "artifacts"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(content, "_copy_piece", full)
+        patch.setattr(content, "_write_piece", full)
         with pytest.raises(RegistryError, match="the disk is full; make room and try again"):
             registry.register(NewVersion(name="diabetes", path=model_file))
     assert stored(workspace) == []

@@ -7,11 +7,12 @@ the folder's. ``Manifest.of`` writes the format, ``Manifest.from_json`` reads it
 
 from __future__ import annotations
 
-import errno
+import fcntl
 import hashlib
 import os
 import queue
 import stat
+import sys
 import threading
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -23,7 +24,9 @@ from stageway.errors import ConfigError, RegistryError
 from stageway.facts import Fact, digest
 
 FORMAT = 1
-_CHUNK = 2**20
+_PIECE = 2**18
+_BUFFERS = 4
+_FICLONE = 0x40049409  # linux/fs.h: share all blocks of another file
 
 
 class File(Fact):
@@ -155,7 +158,7 @@ def hashed(sources: Iterable[Source]) -> Manifest:
 def copy(sources: Iterable[Source], into: Path) -> Manifest:
     """Copy *sources* below *into* and return the manifest of the copies, in one pass.
 
-    What is hashed is the copy, so the manifest is true of the copy whatever happens to the original meanwhile.
+    What is hashed is what is written, so the manifest is true of the copy whatever happens to the original meanwhile.
     """
     files: list[File] = []
     with _Hasher() as hasher:
@@ -186,13 +189,14 @@ def verify(found: Manifest, expected: Manifest, where: str) -> None:
 
 
 class _Hasher:
-    """A thread that hashes what was just copied, while the next piece is being copied."""
+    """A thread that hashes what was just read, while it is written and the next piece is read."""
 
     def __init__(self) -> None:
-        self._work: queue.SimpleQueue[tuple[Any, int, int, int] | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
-        self._buffer = memoryview(bytearray(_CHUNK))
+        self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[Any, memoryview, memoryview] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="hash", daemon=True)
+        for _ in range(_BUFFERS):
+            self._free.put(memoryview(bytearray(_PIECE)))
 
     def __enter__(self) -> _Hasher:
         self._thread.start()
@@ -202,32 +206,31 @@ class _Hasher:
         self._work.put(None)
         self._thread.join()
 
-    def add(self, hash_: Any, handle: int, offset: int, length: int) -> None:
-        self._work.put((hash_, handle, offset, length))
-
-    def wait(self, pieces: int) -> None:
-        """Return when *pieces* were hashed; raise what went wrong with one of them."""
-        problems = [self._done.get() for _ in range(pieces)]
-        for problem in problems:
-            if problem is not None:
-                raise problem
-
     def _run(self) -> None:
-        while (piece := self._work.get()) is not None:
-            try:
-                self.piece(*piece)
-                self._done.put(None)
-            except Exception as error:  # noqa: BLE001 - is raised where the result is waited for
-                self._done.put(error)
+        while (work := self._work.get()) is not None:
+            hash_, piece, buffer = work
+            hash_.update(piece)
+            self._free.put(buffer)
 
-    def piece(self, hash_: Any, handle: int, offset: int, length: int) -> None:
-        end = offset + length
-        while offset < end:
-            count = os.preadv(handle, [self._buffer[: end - offset]], offset)
-            if count == 0:
-                raise OSError(errno.EIO, "a copy became shorter while it was read")
-            hash_.update(self._buffer[:count])
-            offset += count
+    def copy(self, reading: int, writing: int, hash_: Any) -> int:
+        """Copy one file to the other and into *hash_*, and return its size."""
+        offset = 0
+        try:
+            while True:
+                buffer = self._free.get()
+                count = 0
+                try:
+                    count = _read_piece(reading, buffer, offset)
+                finally:
+                    piece = buffer[:count]
+                    self._work.put((hash_, piece, buffer))
+                if count == 0:
+                    return offset
+                _write_piece(writing, piece, offset)
+                offset += count
+        finally:
+            for buffer in [self._free.get() for _ in range(_BUFFERS)]:  # all are free: all is hashed
+                self._free.put(buffer)
 
 
 def _copy_file(source: Path, target: Path, hasher: _Hasher) -> tuple[int, str]:
@@ -236,32 +239,33 @@ def _copy_file(source: Path, target: Path, hasher: _Hasher) -> tuple[int, str]:
     try:
         if not stat.S_ISREG(os.fstat(reading).st_mode):
             raise ConfigError(f"{source}: is not a plain file any more")
-        writing = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            offset = pieces = 0
-            try:
-                while count := _copy_piece(reading, writing, offset):
-                    hasher.add(found, writing, offset, count)
-                    offset, pieces = offset + count, pieces + 1
-            finally:
-                hasher.wait(pieces)
-        finally:
-            os.close(writing)
+        with target.open("x+b") as file:
+            if _share(reading, file.fileno()):
+                file.seek(0)
+                found = hashlib.file_digest(file, "sha256")
+                return file.tell(), found.hexdigest()
+            size = hasher.copy(reading, file.fileno(), found)
+            return size, found.hexdigest()
     finally:
         os.close(reading)
-    return offset, found.hexdigest()
 
 
-def _copy_piece(reading: int, writing: int, offset: int) -> int:
-    """Copy the next piece and return its length. The kernel copies, or shares the blocks, where it can."""
-    if hasattr(os, "copy_file_range"):
-        try:
-            return os.copy_file_range(reading, writing, _CHUNK, offset, offset)
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
-                raise
-    data = memoryview(os.pread(reading, _CHUNK, offset))
+def _share(reading: int, writing: int) -> bool:
+    """Let both files share their blocks until one is changed, where the file system can."""
+    if sys.platform != "linux":
+        return False
+    try:
+        fcntl.ioctl(writing, _FICLONE, reading)
+    except OSError:
+        return False
+    return True
+
+
+def _read_piece(reading: int, buffer: memoryview, offset: int) -> int:
+    return os.preadv(reading, [buffer], offset)
+
+
+def _write_piece(writing: int, piece: memoryview, offset: int) -> None:
     written = 0
-    while written < len(data):
-        written += os.pwrite(writing, data[written:], offset + written)
-    return len(data)
+    while written < len(piece):
+        written += os.pwrite(writing, piece[written:], offset + written)
