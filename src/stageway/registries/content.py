@@ -161,12 +161,11 @@ def copy(sources: Iterable[Source], into: Path) -> Manifest:
     What is hashed is what is written, so the manifest is true of the copy whatever happens to the original meanwhile.
     """
     files: list[File] = []
-    with _Hasher() as hasher:
-        for one in sources:
-            target = into.joinpath(*PurePosixPath(one.path).parts)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            size, sha256 = _copy_file(one.real, target, hasher)
-            files.append(File(path=one.path, size=size, sha256=sha256))
+    for one in sources:
+        target = into.joinpath(*PurePosixPath(one.path).parts)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        size, sha256 = _copy_file(one.real, target)
+        files.append(File(path=one.path, size=size, sha256=sha256))
     return Manifest.of(files)
 
 
@@ -188,53 +187,7 @@ def verify(found: Manifest, expected: Manifest, where: str) -> None:
             )
 
 
-class _Hasher:
-    """A thread that hashes what was just read, while it is written and the next piece is read."""
-
-    def __init__(self) -> None:
-        self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
-        self._work: queue.SimpleQueue[tuple[Any, memoryview, memoryview] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="hash", daemon=True)
-        for _ in range(_BUFFERS):
-            self._free.put(memoryview(bytearray(_PIECE)))
-
-    def __enter__(self) -> _Hasher:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._work.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            hash_, piece, buffer = work
-            hash_.update(piece)
-            self._free.put(buffer)
-
-    def copy(self, reading: int, writing: int, hash_: Any) -> int:
-        """Copy one file to the other and into *hash_*, and return its size."""
-        offset = 0
-        try:
-            while True:
-                buffer = self._free.get()
-                count = 0
-                try:
-                    count = _read_piece(reading, buffer, offset)
-                finally:
-                    piece = buffer[:count]
-                    self._work.put((hash_, piece, buffer))
-                if count == 0:
-                    return offset
-                _write_piece(writing, piece, offset)
-                offset += count
-        finally:
-            for buffer in [self._free.get() for _ in range(_BUFFERS)]:  # all are free: all is hashed
-                self._free.put(buffer)
-
-
-def _copy_file(source: Path, target: Path, hasher: _Hasher) -> tuple[int, str]:
-    found = hashlib.sha256()
+def _copy_file(source: Path, target: Path) -> tuple[int, str]:
     reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(reading).st_mode):
@@ -244,8 +197,7 @@ def _copy_file(source: Path, target: Path, hasher: _Hasher) -> tuple[int, str]:
                 file.seek(0)
                 found = hashlib.file_digest(file, "sha256")
                 return file.tell(), found.hexdigest()
-            size = hasher.copy(reading, file.fileno(), found)
-            return size, found.hexdigest()
+            return _Pump(reading, file.fileno()).run()
     finally:
         os.close(reading)
 
@@ -259,6 +211,53 @@ def _share(reading: int, writing: int) -> bool:
     except OSError:
         return False
     return True
+
+
+class _Pump:
+    """Copies and hashes one file: a thread reads and hashes, this one writes. A piece is reused when it is written."""
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self.reading = reading
+        self.writing = writing
+        self.hash = hashlib.sha256()
+        self.free: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
+        self.full: queue.SimpleQueue[memoryview | Exception] = queue.SimpleQueue()
+
+    def run(self) -> tuple[int, str]:
+        """Return the size and the sha256 of what was written."""
+        for _ in range(_BUFFERS):
+            self.free.put(memoryview(bytearray(_PIECE)))
+        thread = threading.Thread(target=self._read, name="read and hash", daemon=True)
+        thread.start()
+        offset = 0
+        try:
+            while len(piece := self._next()):
+                _write_piece(self.writing, piece, offset)
+                offset += len(piece)
+                self.free.put(memoryview(piece.obj))
+        finally:
+            self.free.put(None)
+            thread.join()
+        return offset, self.hash.hexdigest()
+
+    def _next(self) -> memoryview:
+        piece = self.full.get()
+        if isinstance(piece, Exception):
+            raise piece
+        return piece
+
+    def _read(self) -> None:
+        offset = 0
+        try:
+            while (buffer := self.free.get()) is not None:
+                piece = buffer[: _read_piece(self.reading, buffer, offset)]
+                self.full.put(piece)
+                if not len(piece):
+                    return
+                self.hash.update(piece)
+                offset += len(piece)
+        except Exception as error:  # noqa: BLE001 - is raised where the piece is waited for
+            self.full.put(error)
 
 
 def _read_piece(reading: int, buffer: memoryview, offset: int) -> int:
