@@ -20,14 +20,15 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Serve until told to stop; the last line on stderr says why it could not."""
     settings = _settings(arguments)
     try:
-        with tempfile.TemporaryDirectory(prefix="stageway-") as scratch:
-            return _serve(settings, scratch)
+        if settings.control:
+            return _serve(settings, Path(settings.control).absolute())
+        with tempfile.TemporaryDirectory(prefix="stageway-serving-") as scratch:
+            return _serve(settings, Path(scratch, "control"))
     except StagewayError as error:
         return _cannot_start(error.message)
 
 
-def _serve(settings: Settings, scratch: str) -> int:
-    control = Path(settings.control or Path(scratch, "control")).absolute()
+def _serve(settings: Settings, control: Path) -> int:
     if not control.exists():
         ControlFile.create(control, settings.workers).close()
     try:
