@@ -4,7 +4,9 @@
 
 --size is in MB. The three take turns; each run's ratios are to the sha256 pass of the same turn (the limit, since what
 is registered is hashed once), and the medians are shown. The goal is a ratio of at least 0.5. MLflow's upload hashes
-nothing. All is read from the page cache and written without fsync, by all three alike.
+nothing. All is read from the page cache and written without fsync, by all three alike. A plain write of the same bytes
+stands beside them. Before each of them as many pages are written and given back as it needs: a virtual machine gets
+memory from its host at the first touch, which would be measured in place of the copying (0.35 GB/s against 5 here).
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from typing import Any
 GOAL = 0.5
 
 
-def seconds(work: Callable[[], object]) -> float:
+def seconds(work: Callable[[], object], touch: Callable[[], None] | None = None) -> float:
+    if touch is not None:
+        touch()
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
@@ -37,6 +41,15 @@ def write(path: Path, megabytes: int) -> None:
         for _ in range(megabytes):
             file.write(os.urandom(10**6))
     os.sync()
+
+
+def touch_memory(path: Path, megabytes: int) -> None:
+    """Let the page cache grow by *megabytes* and give the pages back to the kernel."""
+    piece = os.urandom(10**6)
+    with path.open("wb") as file:
+        for _ in range(megabytes):
+            file.write(piece)
+    path.unlink()
 
 
 def measure(folder: Path, megabytes: int, runs: int) -> dict[str, Any]:
@@ -55,6 +68,10 @@ def measure(folder: Path, megabytes: int, runs: int) -> dict[str, Any]:
     experiment = client.create_experiment("upload", artifact_location=(folder / "upload").as_uri())
     path = folder / "model.bin"
     turns: list[dict[str, float]] = []
+
+    def touch() -> None:
+        touch_memory(folder / "touched", 3 * megabytes // 2)
+
     for _ in range(runs):
         write(path, megabytes)
         run_id = client.create_run(experiment).info.run_id
@@ -64,9 +81,13 @@ def measure(folder: Path, megabytes: int, runs: int) -> dict[str, Any]:
                 hashlib.file_digest(file, "sha256")
 
         turn = {"sha256": seconds(hash_it)}
-        turn["register"] = seconds(lambda: registry.register(NewVersion(name="large", path=path)))
+        turn["register"] = seconds(lambda: registry.register(NewVersion(name="large", path=path)), touch)
         os.sync()
-        turn["mlflow"] = seconds(lambda run_id=run_id: client.log_artifact(run_id, str(path)))  # type: ignore[misc]
+        content = path.read_bytes()
+        turn["write"] = seconds(lambda content=content: (folder / "plain").write_bytes(content), touch)  # type: ignore[misc]
+        del content
+        (folder / "plain").unlink()
+        turn["mlflow"] = seconds(lambda run_id=run_id: client.log_artifact(run_id, str(path)), touch)  # type: ignore[misc]
         os.sync()
         turns.append(turn)
         for version in registry.versions("large"):
@@ -90,7 +111,7 @@ def main() -> int:
         print(json.dumps(found, indent=2))
     else:
         print(f"{given.size} MB, median of {given.runs}      GB/s   of one sha256 pass")
-        for name in ("sha256", "register", "mlflow"):
+        for name in ("sha256", "write", "register", "mlflow"):
             print(f"  {name:<24} {found['gb_per_s'][name]:6.2f}   {found['ratio'][name]:.2f}")
     return 0 if found["ratio"]["register"] >= GOAL else 1
 
