@@ -13,6 +13,7 @@ from stageway import output
 from stageway.contract import Contract, infer
 from stageway.dossier import Dossier
 from stageway.errors import ConfigError, RefusedError, StagewayError, TargetError
+from stageway.tasks.asking import Answer, Client
 from stageway.tasks.deploy import deploy
 from stageway.tasks.smoke_test import smoke_test
 
@@ -347,3 +348,27 @@ def test_the_notes_say_what_was_found(tested: Tested) -> None:
         tested()
     assert time.time() > started
     assert any("checks passed, p95" in note for note in notes)
+
+
+@pytest.mark.parametrize("bad", [1, 2], ids=["the tested one is bad", "the other one is bad"])
+def test_a_release_is_not_judged_by_the_replies_of_one_that_took_its_place(
+    project: Any, monkeypatch: pytest.MonkeyPatch, bad: int
+) -> None:
+    first, second = (project.version(number, **({"reply": [1.0, 2.0]} if number == bad else {})) for number in (1, 2))
+    deployed = deploy(first, project.workspace, stage="dev")
+    score = Client.score
+
+    def replaced(client: Client, body: bytes) -> Answer:
+        monkeypatch.setattr(Client, "score", score)
+        deploy(second, project.workspace, stage="dev")  # in another terminal
+        return score(client, body)
+
+    monkeypatch.setattr(Client, "score", replaced)
+    with pytest.raises(TargetError, match=f"dev: release {second.need_release().id} answers at "):
+        smoke_test(deployed, project.workspace, stage="dev")
+    with project.store() as opened:
+        assert [(row.label, row.verdict) for row in opened.stages.history("dev")] == [
+            ("diabetes:2", None),
+            ("diabetes:1", None),
+        ]
+        assert "smoke" not in opened.evidence.of(first.need_release().id, stage="dev")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from types import TracebackType
@@ -49,6 +49,8 @@ class Client:
     """A client of the service at *endpoint*, such as ``http://127.0.0.1:8890``."""
 
     def __init__(self, endpoint: str) -> None:
+        self.check: Callable[[Answer], None] = lambda answer: None
+        """Is shown every answer before the caller gets it, and may raise."""
         self.endpoint = endpoint.rstrip("/")
         self._session = requests.Session()
         # A proxy of the environment is not asked for what runs on this machine.
@@ -76,7 +78,9 @@ class Client:
             return Answer(
                 seconds=time.perf_counter() - start, failure=f"no reply from {self.endpoint}{path}: {_why(error)}"
             )
-        return Answer(reply.status_code, reply.headers, reply.content, time.perf_counter() - start)
+        answer = Answer(reply.status_code, reply.headers, reply.content, time.perf_counter() - start)
+        self.check(answer)
+        return answer
 
     def close(self) -> None:
         self._session.close()

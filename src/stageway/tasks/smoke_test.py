@@ -44,6 +44,7 @@ def smoke_test(
     with Client(deployment.endpoint) as client:
         checks = [_health(client, deployment, dossier, workspace)]
         if checks[0].passed:
+            client.check = lambda answer: _same(answer, deployment, dossier)
             checks.append(_contract(client, dossier.need_contract()))
             swagger, example = _swagger(client)
             checks.append(swagger)
@@ -51,6 +52,8 @@ def smoke_test(
             checks += [_sample(client, one, dossier.need_contract(), spec.tolerance) for one in asked]
             timed = [] if _failed(checks) else _timed(client, asked, spec, stage, workspace)
             checks += _limits(timed, spec)
+            if _failed(checks):
+                client.get("/")  # what failed without naming a release may have been replaced meanwhile
         else:
             timed = []
     log = _log(workspace, deployment) if _failed(checks) else ""
@@ -85,16 +88,32 @@ def _health(client: Client, deployment: Deployment, dossier: Dossier, workspace:
     while answer.problem() and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
         answer = client.get("/")
-    again = f"run `stageway deploy {release.label} --stage {stage}` (or promote) again"
     if answer.problem():
         if not serving_already(workspace, stage, release):
-            raise TargetError(f"{stage}: {release.label} ({release.id}) does not run there any more; {again}")
+            raise TargetError(
+                f"{stage}: {release.label} ({release.id}) does not run there any more; {_again(dossier, stage)}"
+            )
         return SmokeCheck(name="health", passed=False, problem=f"{answer.problem()} (waited {limit:g} s)")
-    found = answer.headers.get(RELEASE_HEADER)
-    if found != release.id:
-        answers = f"release {found}" if found else "something that names no release"
-        raise TargetError(f"{stage}: {answers} answers at {deployment.endpoint}, and {release.id} should; {again}")
+    _same(answer, deployment, dossier)
     return SmokeCheck(name="health", passed=True, latency_ms=answer.seconds * 1000)
+
+
+def _same(answer: Answer, deployment: Deployment, dossier: Dossier) -> None:
+    """Raise ``TargetError`` when another release than the one in question gave *answer*.
+
+    An error page may name none: what stands before a service gives one when the service itself does not answer.
+    """
+    stage, wanted, found = deployment.stage, dossier.need_release().id, answer.headers.get(RELEASE_HEADER)
+    if found == wanted or (found is None and answer.status != 200):
+        return
+    answers = f"release {found}" if found else "something that names no release"
+    raise TargetError(
+        f"{stage}: {answers} answers at {deployment.endpoint}, and {wanted} should; {_again(dossier, stage)}"
+    )
+
+
+def _again(dossier: Dossier, stage: str) -> str:
+    return f"run `stageway deploy {dossier.need_release().label} --stage {stage}` (or promote) again"
 
 
 def _contract(client: Client, agreed: Contract) -> SmokeCheck:
