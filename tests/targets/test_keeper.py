@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import os
 import random
@@ -23,7 +25,8 @@ import requests
 from stageway.errors import StagewayError, TargetError
 from stageway.targets.base import Observed
 from stageway.targets.local import logs, wire
-from stageway.targets.local.place import Labels, ServiceFile, runtime_folder, socket_path
+from stageway.targets.local.keeper import Keeper, locked
+from stageway.targets.local.place import Labels, ServiceFile, lock_file, runtime_folder, socket_path
 
 START = 0.4
 
@@ -263,6 +266,76 @@ def test_a_workspace_that_is_removed_takes_its_services_along(local: Any) -> Non
     keeper, (service,) = psutil.Process(local.keeper_pid), local.processes()
     shutil.rmtree(local.root)
     local.until(lambda: not keeper.is_running() and not service.is_running())
+
+
+def test_down_during_a_first_apply_ends_it(local: Any) -> None:
+    errors: list[StagewayError] = []
+
+    def first() -> None:
+        try:
+            local.target.apply(local.want(1, slow_start=60))
+        except StagewayError as error:
+            errors.append(error)
+
+    applying = threading.Thread(target=first)
+    applying.start()
+    local.until(local.processes)
+    keeper = psutil.Process(local.keeper_pid)
+    local.target.down()
+    applying.join()
+    assert "told to stop before this was done" in errors[0].message
+    local.until(lambda: not keeper.is_running() and not local.processes())
+
+
+@pytest.fixture
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keeper:
+    """A keeper in this process that looks after its services quickly; its workspace is a folder with its lock."""
+    monkeypatch.setattr("stageway.targets.local.keeper.WATCH", 0.01)
+    lock = locked(tmp_path)
+    assert lock is not None
+    return Keeper(tmp_path, tmp_path, lock, 0o077)
+
+
+def test_a_keeper_whose_look_fails_goes_on_looking(watched: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    look = Keeper.look
+
+    async def failing(self: Keeper, seconds: int) -> None:
+        looks.append(seconds)
+        if len(looks) < 3:
+            raise RuntimeError("a bug")
+        lock_file(self.state).unlink(missing_ok=True)
+        await look(self, seconds)
+
+    monkeypatch.setattr(Keeper, "look", failing)
+    asyncio.run(asyncio.wait_for(watched.watch(), 30))
+    assert watched.finished.is_set()
+
+
+def test_a_workspace_is_gone_only_when_several_looks_in_a_row_say_so(
+    watched: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look(times: int) -> bool:
+        for at in range(times):
+            await watched.look(at)
+        return watched.finished.is_set()
+
+    stat, failing = Path.stat, OSError(errno.EIO, "Input/output error")
+
+    def broken(path: Path, **how: Any) -> os.stat_result:
+        if path == lock_file(watched.state):
+            raise failing
+        return stat(path, **how)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "stat", broken)
+        assert not asyncio.run(look(10))
+    lock_file(watched.state).rename(watched.state / "elsewhere")
+    assert not asyncio.run(look(2))
+    (watched.state / "elsewhere").rename(lock_file(watched.state))
+    assert not asyncio.run(look(2))
+    lock_file(watched.state).unlink()
+    assert asyncio.run(look(3))
 
 
 def test_a_workspace_that_moves_starts_anew_where_it_is(local: Any, tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ from stageway.targets.local.service import Service
 WATCH = 1.0
 SWEEP = 5
 """Seconds after which an unused way from the front to a revision is closed."""
+GONE = 3
+"""Looks in a row that do not find the workspace, until it is taken for gone."""
 IDLE = 30.0
 """Seconds after which a keeper without services ends itself."""
 LOG_LONGEST = 2**20
@@ -58,6 +60,7 @@ class Keeper:
         self.asked = time.monotonic()
         self.finished = asyncio.Event()
         self.busy: set[asyncio.Task[Any]] = set()
+        self.missed = 0
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Take over what is there, answer clients, and return when there is nothing to keep any more."""
@@ -147,34 +150,47 @@ class Keeper:
     async def stop(self, *, remember: bool) -> list[str]:
         for task in self.busy - {asyncio.current_task()}:
             task.cancel()
-        ran = await asyncio.gather(*(service.stop(remember=remember) for service in self.services.values()))
-        return [name for name, did in zip(self.services, ran, strict=True) if did]
+        kept = list(self.services.items())  # what is cancelled above may leave meanwhile
+        ran = await asyncio.gather(*(service.stop(remember=remember) for _, service in kept))
+        return [name for (name, _), did in zip(kept, ran, strict=True) if did]
 
     async def watch(self) -> None:
         """Look after what changes by itself: long logs, unused connections, and the end of the workspace."""
         seconds = 0
-        while True:
+        while not self.finished.is_set():
             await asyncio.sleep(WATCH)
             seconds += 1
-            if not self.workspace_is_here():
-                note("the workspace is gone, so its services end")
-                await self.stop(remember=False)
-                self.finished.set()
-                return
-            for service in list(self.services.values()):
-                service.rotate_logs()
-                await service.recover_port()
-                if seconds % SWEEP == 0:
-                    service.front.sweep()
-            if not self.services and not self.busy and time.monotonic() - self.asked > IDLE:
-                self.finished.set()
+            try:
+                await self.look(seconds)
+            except Exception:  # noqa: BLE001 - whatever fails in one look, the next one is needed
+                note("looking after the services failed")
+                traceback.print_exc()
+
+    async def look(self, seconds: int) -> None:
+        """Look once, *seconds* after the start."""
+        self.missed = 0 if self.workspace_is_here() else self.missed + 1
+        if self.missed >= GONE:
+            note("the workspace is gone, so its services end")
+            await self.stop(remember=False)
+            self.finished.set()
+            return
+        for service in list(self.services.values()):
+            service.rotate_logs()
+            await service.recover_port()
+            if seconds % SWEEP == 0:
+                service.front.sweep()
+        if not self.services and not self.busy and time.monotonic() - self.asked > IDLE:
+            self.finished.set()
 
     def workspace_is_here(self) -> bool:
         """Say whether the folder is still where it was, with our lock in it."""
+        held = os.fstat(self.lock)
         try:
-            found, held = lock_file(self.state).stat(), os.fstat(self.lock)
-        except OSError:
+            found = lock_file(self.state).stat()
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError:
+            return True  # a disk that cannot say it now has not said no
         return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
 
 
