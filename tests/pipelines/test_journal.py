@@ -240,3 +240,33 @@ def test_the_way_of_a_version_follows_the_stages() -> None:
         "promote prod",
         "smoke-test prod",
     ]
+
+
+def left_behind(store: Store, run: Run | None) -> Run:
+    """Let a worker of this machine that lives no more have claimed *run*, under a lease that goes on."""
+    assert run is not None
+    dead = this_process().model_copy(update={"start": "0"})
+    return must(Journal(store, dead, 3600).claim(run.number)).run
+
+
+def test_what_a_dead_worker_left_is_carried_before_the_run_that_is_asked_for(
+    either: Project, spec: PipelineSpec
+) -> None:
+    with either.open() as store:
+        journal = Journal(store, this_process(), 60)
+        first = left_behind(store, asked(store, spec, 1))
+        second = asked(store, spec, 2)
+        claimed = must(journal.claim(second.number))
+        assert claimed.run.number == first.number
+        assert journal.claim(second.number) is None, "the first one is in work"
+        journal.end(claimed, "promoted", "", task="done", dossier=Dossier())
+        assert must(journal.claim(second.number)).run.number == second.number
+
+
+def test_a_run_that_waits_takes_nothing_that_was_left_behind(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        journal = Journal(store, this_process(), 60)
+        waits = asked(store, spec, 2)
+        journal.wait(must(journal.claim(waits.number)), "needs an approval", "")
+        left_behind(store, asked(store, spec, 1))
+        assert journal.claim(waits.number) is None

@@ -37,7 +37,11 @@ class Journal:
         self.lease_ms = int(lease_seconds * 1000)
 
     def claim(self, number: int | None = None) -> Claimed | None:
-        """Take the run that is next (or *number*, if it may be taken), or return ``None`` when there is none."""
+        """Take the run that is next, or return ``None`` when there is none.
+
+        With *number* only that run, or the one that a dead worker left behind before it: until that one is through
+        nothing else of its pipeline has a turn.
+        """
         if not self._takeable(number):
             return None
         try:
@@ -60,7 +64,11 @@ class Journal:
         line = sorted(
             (run for run in line if self._its_turn(run)), key=lambda run: (run.origin != "person", run.number)
         )
-        return [run for run in left + line if number is None or run.number == number]
+        if number is None:
+            return left + line
+        asked = self.store.runs.get(number)
+        in_the_way = asked.pipeline if asked is not None and asked.state == "queued" else None
+        return [run for run in left + line if run.number == number or (run in left and run.pipeline == in_the_way)]
 
     def _its_turn(self, run: Run) -> bool:
         """Say whether no older run of the pipeline stands before this one; what a person started does not queue."""
