@@ -13,7 +13,7 @@ from stageway.store.marks import Mark
 from stageway.store.runs import Run
 from stageway.store.stages import StageRow
 from stageway.store.workers import Presence
-from stageway.targets.base import Observed
+from stageway.targets.base import Observed, Revision
 from stageway.tasks.base import open_target, service_name
 
 
@@ -119,6 +119,7 @@ def _as_seen(row: BoardRow, written: StageRow | None, seen: Observed) -> BoardRo
         failed = next((one for one in seen.revisions if one.health == "failed"), None)
         return row if failed is None else row.model_copy(update={"health": "failed", "problem": failed.reason})
     agrees = written is not None and written.release == serving.release
+    disagrees = "" if agrees or written is None else f"the history says {written.label} ({written.release})"
     return row.model_copy(
         update={
             "label": serving.label,
@@ -126,9 +127,18 @@ def _as_seen(row: BoardRow, written: StageRow | None, seen: Observed) -> BoardRo
             "since": written.at if written is not None and agrees else serving.since,
             "endpoint": seen.endpoint,
             "health": serving.health,
-            "problem": "" if agrees or written is None else f"the history says {written.label} ({written.release})",
+            "problem": "; ".join(problem for problem in (disagrees, _trouble(serving)) if problem),
         }
     )
+
+
+def _trouble(serving: Revision) -> str:
+    """Say why what has the traffic does not answer, and how it starts again when it only stopped."""
+    if serving.health in ("ready", "starting"):
+        return ""
+    if serving.health == "stopped" and "stageway up" not in serving.reason:
+        return f"{serving.reason or 'stopped'}; `stageway up` starts it"
+    return serving.reason or serving.health
 
 
 def _waiting(store: Store, stage: str, runs: list[Run]) -> tuple[str, ...]:
