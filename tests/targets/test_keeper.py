@@ -411,6 +411,35 @@ def test_damaged_files_do_not_stop_the_keeper(local: Any, damage: str) -> None:
     local.until(lambda: len(local.processes()) == 1)
 
 
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"service": "x"}'])
+def test_a_damaged_service_file_is_an_error_and_ends_nothing(local: Any, damage: str) -> None:
+    before = local.target.apply(local.want(1))
+    (service,) = local.processes()
+    kill_keeper(local)
+    file = local.workspace.state / "services" / "diabetes-dev" / "service.json"
+    whole = file.read_text()
+    file.write_text(damage)
+    said = r"service\.json: is damaged; restore it, or remove "
+    with pytest.raises(TargetError, match=said):
+        local.target.observe("diabetes-dev")
+    with pytest.raises(TargetError, match=said):
+        local.target.apply(local.want(2))
+    assert [one.pid for one in local.processes()] == [service.pid]
+    file.write_text(whole)
+    observed = local.target.observe("diabetes-dev")
+    assert observed.serving.label == "diabetes:1"
+    assert version_at(before.endpoint) == "1"
+    assert [one.pid for one in local.processes()] == [service.pid]
+
+
+def test_what_a_damaged_service_file_leaves_running_can_be_stopped(local: Any) -> None:
+    local.target.apply(local.want(1))
+    kill_keeper(local)
+    (local.workspace.state / "services" / "diabetes-dev" / "service.json").write_text("{")
+    assert local.target.down() == ["diabetes-dev"]
+    local.until(lambda: not local.processes())
+
+
 def test_labels_and_service_file_go_there_and_back() -> None:
     labels = Labels("s", "dev", "r-1", "r", "m:1", "sha256:0", 5, "nonce", 7, 1.5, 2)
     assert Labels.from_json(json.loads(json.dumps(labels.to_json()))) == labels

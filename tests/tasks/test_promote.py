@@ -110,6 +110,14 @@ def test_a_metric_is_compared_with_what_the_place_holds(project: Any, proven: Pr
     assert project.agrees("prod") == held
 
 
+def test_a_place_that_reports_nothing_is_not_a_stage_that_was_empty(project: Any, proven: Proven) -> None:
+    project.write(GATES.format("metric: {rmse: {not-worse-than: prod, tolerance: 2%}}"))
+    promote(proven(1, metrics={"rmse": 53.4}), project.workspace, to="prod")
+    project.world.services.pop("diabetes-prod").stop()
+    with pytest.raises(RefusedError, match=r"rmse 61.2 is worse than diabetes:1 in prod \(53.4\) by 14.6 %"):
+        promote(proven(2, metrics={"rmse": 61.2}), project.workspace, to="prod")
+
+
 def test_a_reply_of_another_form_is_stopped_before_prod(project: Any, proven: Proven) -> None:
     project.write(GATES.format("contract: {}"))
     promote(proven(1), project.workspace, to="prod")

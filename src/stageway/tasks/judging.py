@@ -1,6 +1,6 @@
 """May this release enter that stage? Collects what gates judge; promote, plan, explain and approve share the answer.
 
-What runs is asked of the targets, what is known of it comes from the store; nothing is remembered here.
+What runs is asked of the targets, what is known of it (and what ran, where they know nothing) comes from the store.
 """
 
 from __future__ import annotations
@@ -52,13 +52,18 @@ def candidate(dossier: Dossier, workspace: Workspace, store: Store, stage: str) 
 
 
 def standing(workspace: Workspace, store: Store, stage: str, label: str) -> Standing:
-    """Return what every stage holds, as its target reports it."""
+    """Return what every stage holds, as its target reports it.
+
+    Where a target reports nothing (another machine's does not know), what was placed there last is still to be beaten.
+    """
     incumbents: dict[str, Incumbent] = {}
     for name in workspace.spec.stages:
         serving = open_target(workspace, name).observe(service_name(workspace, name)).serving
-        if serving is not None:
-            known = _for_stage(store.evidence.of(serving.release, stage=workspace.spec.before(stage)), workspace, stage)
-            incumbents[name] = Incumbent(serving.label, serving.release, known)
+        row = store.stages.current(name) if serving is None else None
+        held = (serving.label, serving.release) if serving else (row.label, row.release) if row else None
+        if held is not None:
+            known = _for_stage(store.evidence.of(held[1], stage=workspace.spec.before(stage)), workspace, stage)
+            incumbents[name] = Incumbent(*held, known)
     return Standing(stage, label, incumbents)
 
 

@@ -31,7 +31,7 @@ class KeeperClient:
     @property
     def should_live(self) -> bool:
         """A keeper was started since this machine was, and was not told to stop: if it is gone, it was killed."""
-        found = read_json(keeper_file(self.state))
+        found = self._where()
         return found is not None and found.get("boot") == boot()
 
     def ask(self, do: str, *, timeout: float = 60.0, **ask: Any) -> Any:
@@ -100,8 +100,15 @@ class KeeperClient:
             time.sleep(0.05)  # one keeper is ending, or another one starting
         raise TryAgainError(f"no keeper of {self.state.parent} answers; {log_file(self.state)} may say why")
 
+    def _where(self) -> dict[str, Any] | None:
+        """Return what the keeper says of itself; the next one writes the file anew, so damage is as nothing."""
+        try:
+            return read_json(keeper_file(self.state))
+        except TargetError:
+            return None
+
     def _connect(self) -> socket.socket | None:
-        found = read_json(keeper_file(self.state))
+        found = self._where()
         if found is None:
             return None
         path = Path(str(found.get("socket")))

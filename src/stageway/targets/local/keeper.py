@@ -133,7 +133,9 @@ class Keeper:
         return {"pid": os.getpid(), "runtime": str(self.runtime)}
 
     async def observe(self, ask: dict[str, Any]) -> dict[str, Any]:
-        return self.service(ask["service"]).observed()
+        service = self.service(ask["service"])
+        await service.sound()
+        return service.observed()
 
     async def delete(self, ask: dict[str, Any]) -> None:
         await self.service(ask["service"]).delete()

@@ -87,12 +87,22 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return what is in *path*; ``None`` when there is no such file or it is not ours."""
+    """Return what is in *path*; ``None`` when there is no such file. Raises ``TargetError`` when it cannot be read."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return None
-    return value if isinstance(value, dict) else None
+    except OSError as error:
+        raise TargetError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    except ValueError as error:
+        raise damaged(path) from error
+    if not isinstance(value, dict):
+        raise damaged(path)
+    return value
+
+
+def damaged(path: Path) -> TargetError:
+    return TargetError(f"{path}: is damaged; restore it, or remove {path.parent} and deploy again")
 
 
 @dataclass(frozen=True)
@@ -154,11 +164,12 @@ class RevisionPlace:
         self.app = folder / "app"
 
     def labels(self) -> Labels | None:
+        """Return what this revision is. Raises ``TargetError`` when its file cannot be read."""
         value = read_json(self.labels_file)
         try:
             return Labels.from_json(value) if value is not None else None
-        except TypeError:
-            return None
+        except TypeError as error:
+            raise damaged(self.labels_file) from error
 
     def launch(self) -> dict[str, Any] | None:
         """Return how the process is started: argv, env, cwd, socket, workers, ready_timeout, drain_timeout."""
@@ -184,11 +195,12 @@ class ServicePlace:
         self.incoming = self.folder / ".incoming"
 
     def read(self) -> ServiceFile | None:
+        """Return what holds for the service; ``None`` when there is none. Raises ``TargetError`` as ``read_json``."""
         value = read_json(self.file)
         try:
             return ServiceFile.from_json(value) if value is not None else None
-        except TypeError:
-            return None
+        except TypeError as error:
+            raise damaged(self.file) from error
 
     def revision(self, name: str) -> RevisionPlace:
         return RevisionPlace(self.folder / checked(name, "revision"))

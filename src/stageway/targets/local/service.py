@@ -20,7 +20,7 @@ from stageway.errors import ConfigError, TargetError
 from stageway.targets.local import logs, ports
 from stageway.targets.local.front import HOST, Front
 from stageway.targets.local.place import Labels, RevisionPlace, ServiceFile, ServicePlace, socket_path, write_json
-from stageway.targets.local.process import Process, sweep
+from stageway.targets.local.process import Process, of_place, sweep
 from stageway.targets.local.revision import GRACE, Revision
 
 SHARES = 10_000
@@ -41,6 +41,8 @@ class Service:
         self.front = Front(asyncio.get_running_loop(), place.name)
         self.listening: int | None = None
         self.trouble = ""
+        self.unread: TargetError | None = None
+        self.loading = asyncio.Lock()
         self.lock = asyncio.Lock()
 
     @property
@@ -50,7 +52,7 @@ class Service:
     @property
     def idle(self) -> bool:
         """There is nothing of it, and nothing under way."""
-        return self.file is None and not self.revisions and not self.lock.locked()
+        return self.file is None and self.unread is None and not self.revisions and not self.lock.locked()
 
     def settle(self) -> None:
         """Let the front know who is ready and who gets what."""
@@ -64,6 +66,7 @@ class Service:
 
     async def apply(self, ask: Mapping[str, Any]) -> dict[str, Any]:
         """Make a revision the one that answers, or say that its app root is needed for that."""
+        await self.sound()
         async with self.lock:
             labels = Labels.from_json(ask["labels"])
             revision = await self._staying(labels.revision)
@@ -89,6 +92,7 @@ class Service:
 
     async def route(self, weights: Mapping[str, float]) -> dict[str, Any]:
         """Share the traffic; a revision that is not named leaves."""
+        await self.sound()
         async with self.lock:
             if self.file is None:
                 raise TargetError(f"no service is called {self.place.name!r} here; `stageway deploy` makes one")
@@ -102,7 +106,7 @@ class Service:
     async def delete(self) -> None:
         async with self.lock:
             await self._end(clear=True)
-            self.file = None
+            self.file, self.unread = None, None
             self.place.file.unlink(missing_ok=True)
             shutil.rmtree(self.place.folder, ignore_errors=True)
 
@@ -113,6 +117,8 @@ class Service:
         """
         async with self.lock:
             ran = any(revision.process is not None for revision in self.revisions.values())
+            if self.unread is not None:
+                ran = bool(await asyncio.to_thread(of_place, self.place.folder))
             if self.file is not None and remember:
                 self.file = replace(self.file, stopped=True)
                 with suppress(OSError):  # ending is what matters, on a full disk too
@@ -122,6 +128,7 @@ class Service:
 
     async def resume(self) -> dict[str, Any]:
         """Start what was stopped or has failed, and wait until it answers or has failed again."""
+        await self.sound()
         async with self.lock:
             if self.file is not None:
                 await self._listen(self._bind(None, self.file.stage))
@@ -149,7 +156,11 @@ class Service:
 
     async def load(self) -> None:
         """Take over from a keeper that is gone: adopt what lives, start what should live, end what should not."""
-        self.file = self.place.read()
+        try:
+            self.file, self.unread = self.place.read(), None
+        except TargetError as error:
+            self.unread = error  # what should run cannot be told, so nothing is ended
+            return
         await asyncio.gather(*(self._adopt(place) for place in self.place.revisions()))
         if self.file is None or self.file.stopped:
             return
@@ -165,6 +176,16 @@ class Service:
         while self.trouble and time.monotonic() < end:
             await asyncio.sleep(0.05)
             await self.recover_port()
+
+    async def sound(self) -> None:
+        """Load what could not be read before. Raises ``TargetError`` when it still cannot be."""
+        async with self.loading:
+            if self.unread is not None:
+                await self.load()
+                if self.file is None and self.unread is None:  # it was removed to start anew
+                    await asyncio.to_thread(sweep, self.place.folder)
+        if self.unread is not None:
+            raise self.unread
 
     async def recover_port(self) -> None:
         """Try to get the port that this service had."""
@@ -187,8 +208,9 @@ class Service:
     # How
 
     async def _adopt(self, place: RevisionPlace) -> None:
-        labels, launch = place.labels(), place.launch()
-        process = None
+        labels, launch, process = None, None, None
+        with suppress(TargetError):
+            labels, launch = place.labels(), place.launch()
         if labels is not None and labels.nonce is not None:
             process = await asyncio.to_thread(Process.adopt, place.folder, labels.pid, labels.started, labels.nonce)
         if labels is not None and launch is not None and place.name in self.weights:
@@ -290,6 +312,8 @@ class Service:
         self.listening = None
         await self.front.close(longest)
         await asyncio.gather(*(revision.halt() for revision in self.revisions.values()))
+        if self.unread is not None:
+            await asyncio.to_thread(sweep, self.place.folder)
         for revision in list(self.revisions.values()):
             if clear or revision.place.name not in self.weights:
                 revision.place.clear()
