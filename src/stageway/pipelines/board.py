@@ -5,6 +5,7 @@ from __future__ import annotations
 from stageway.config.workspace import Workspace
 from stageway.errors import StagewayError
 from stageway.facts import Fact
+from stageway.pipelines.ledger import at_work
 from stageway.pipelines.process import alive
 from stageway.pipelines.words import clock
 from stageway.store import Store
@@ -36,7 +37,10 @@ class BoardRow(Fact):
 
 
 class Status(Fact):
-    """The board, the runs that have not ended, what was seen last, who works, and how far triggers were read."""
+    """The board, the runs that have not ended, what was seen last, who works, and how far triggers were read.
+
+    *doing* says by its number what a run does whose row in the ledger has no end yet.
+    """
 
     pipeline: str
     board: tuple[BoardRow, ...]
@@ -44,6 +48,7 @@ class Status(Fact):
     ledger: tuple[LedgerRow, ...]
     workers: tuple[Presence, ...]
     marks: tuple[Mark, ...]
+    doing: dict[int, str] = {}
 
 
 class ReleaseRow(Fact):
@@ -59,14 +64,17 @@ class ReleaseRow(Fact):
 
 def status(workspace: Workspace, store: Store, *, last: int = 5) -> Status:
     """Return the board and what goes on; *last* rows of the ledger."""
+    seen = store.ledger.all(last, workspace.spec.name)
+    open_rows = {row.run for row in seen if row.ended is None}
     going = store.runs.going(workspace.spec.name)
     return Status(
         pipeline=workspace.spec.name,
         board=tuple(board(workspace, store, going)),
         runs=tuple(going),
-        ledger=tuple(store.ledger.all(last, workspace.spec.name)),
+        ledger=tuple(seen),
         workers=tuple(alive(store)),
         marks=tuple(store.marks.all(workspace.spec.name)),
+        doing={run.number: _doing(store, run) for run in going if run.number in open_rows},
     )
 
 
@@ -139,6 +147,13 @@ def _trouble(serving: Revision) -> str:
     if serving.health == "stopped" and "stageway up" not in serving.reason:
         return f"{serving.reason or 'stopped'}; `stageway up` starts it"
     return serving.reason or serving.health
+
+
+def _doing(store: Store, run: Run) -> str:
+    if run.state == "running":
+        return "running" if at_work(store, run) else f"its process is gone; `stageway run {run.label}` goes on"
+    said = f"waits at {run.stage}" if run.state == "waiting" and run.stage else run.state
+    return f"{said}: {run.reason}" if run.reason else said
 
 
 def _waiting(store: Store, stage: str, runs: list[Run]) -> tuple[str, ...]:
