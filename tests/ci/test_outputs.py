@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
-from stageway.ci.outputs import COMMANDS, emit, summary
+from stageway.ci.outputs import COMMANDS, OUTPUTS, emit, summary
 from stageway.errors import ConfigError
 
 HOSTILE = [
@@ -92,6 +93,18 @@ def test_azure_commands_go_to_a_file_where_the_output_is_filtered(
     emit({"release": "r-1"}, {"TF_BUILD": "True", COMMANDS: str(file)})
     assert capsys.readouterr().out == ""
     assert as_azure_reads(file.read_text()) == {"release": "r-1"}
+
+
+def test_azure_commands_leave_standard_output_to_json(capsys: pytest.CaptureFixture[str]) -> None:
+    emit({"release": "r-1"}, {"TF_BUILD": "True"}, stream=sys.stderr)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert as_azure_reads(said.err) == {"release": "r-1"}
+
+
+def test_stage_and_endpoint_are_told_to_be_of_the_stage_that_was_worked_on() -> None:
+    assert "the task worked on" in OUTPUTS["stage"]
+    assert "that stage" in OUTPUTS["endpoint"]
 
 
 @pytest.mark.parametrize("value", HOSTILE)

@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TextIO
 
 from stageway.errors import ConfigError
 
@@ -18,8 +19,8 @@ OUTPUTS = {
     "model": "Name of the model.",
     "version": "Version of the model.",
     "release": "Id of the release, once it is packaged.",
-    "stage": "Stage that the release was placed in last.",
-    "endpoint": "Address of that stage's service.",
+    "stage": "Stage that the task worked on.",
+    "endpoint": "Address of that stage's service, once it has one.",
     "dossier": "Path of the dossier.",
 }
 """All outputs that tasks may set, with their help text; action files declare them."""
@@ -30,8 +31,11 @@ COMMANDS = "STAGEWAY_AZURE_COMMANDS"
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
-def emit(outputs: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> None:
-    """Set *outputs* as step outputs of GitHub Actions or Azure Pipelines; elsewhere do nothing."""
+def emit(outputs: Mapping[str, str], environ: Mapping[str, str] = os.environ, *, stream: TextIO | None = None) -> None:
+    """Set *outputs* as step outputs of GitHub Actions or Azure Pipelines; elsewhere do nothing.
+
+    Azure's commands are printed: to *stream*, so that standard output may be all JSON, else to standard output.
+    """
     for name in outputs:
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot be the name of an output")
@@ -44,7 +48,7 @@ def emit(outputs: Mapping[str, str], environ: Mapping[str, str] = os.environ) ->
         if environ.get(COMMANDS):
             _append(COMMANDS, environ[COMMANDS], text)
         else:
-            print(text, end="", flush=True)
+            print(text, end="", flush=True, file=stream)
 
 
 def summary(outputs: Mapping[str, str]) -> str:
