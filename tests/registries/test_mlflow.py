@@ -9,6 +9,8 @@ import os
 import pwd
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -289,6 +291,41 @@ def test_tags_are_set_on_exactly_one_version(registry: MlflowRegistry, model_fil
     gone = ModelVersion(registry=model.id.registry, name="diabetes", version="1", created=model.id.created - 1)
     with pytest.raises(RegistryError, match="was deleted and registered again"):
         registry.set_tags(gone, {"a": "3"})
+
+
+TIMEOUTS = """
+import os, sys
+from pathlib import Path
+from stageway.config.workspace import Workspace
+from stageway.registries.mlflow import MlflowRegistry
+
+def timeout():
+    print(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"])
+
+workspace = Workspace.open(Path(sys.argv[1]), {})
+MlflowRegistry(workspace).ping()
+timeout()
+one, other = (MlflowRegistry(workspace)._connection for _ in range(2))
+with one.transfers():
+    timeout()
+    with other.transfers():
+        timeout()
+    timeout()
+timeout()
+"""
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [(None, "8 300 300 300 8"), ("20", "20 20 20 20 20")])
+def test_every_registry_of_a_process_gives_files_their_time(
+    workspace: Workspace, registry: MlflowRegistry, chosen: str | None, expected: str
+) -> None:
+    registry.ping()
+    environ = {name: value for name, value in os.environ.items() if name != "MLFLOW_HTTP_REQUEST_TIMEOUT"}
+    if chosen is not None:
+        environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = chosen
+    command = [sys.executable, "-c", TIMEOUTS, str(workspace.root)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == expected.split()
 
 
 def test_aliases_move_and_go(registry: MlflowRegistry, model_file: Path) -> None:

@@ -35,6 +35,7 @@ _QUICK = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
 }
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _TRANSFER_TIMEOUT = "300"
 _LONGEST = 300
 EMBEDDED = "artifacts"
@@ -46,6 +47,33 @@ class MissingError(RegistryError):
     """What was asked for is not in the registry."""
 
 
+class _Patience:
+    """How long MLflow waits for a reply, and how many transfers need more: one variable of the whole process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._transfers = 0
+        self._ours = _TIMEOUT not in os.environ  # asked before anybody here sets it
+
+    @contextmanager
+    def longer(self) -> Iterator[None]:
+        """Wait as long as files take while this is held, unless the environment said how long."""
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        with self._lock:
+            self._transfers += more
+            if self._ours:
+                os.environ[_TIMEOUT] = _TRANSFER_TIMEOUT if self._transfers else _QUICK[_TIMEOUT]
+
+
+_patience = _Patience()
+
+
 class Connection:
     """One workspace's registry address and the client that talks to it."""
 
@@ -55,8 +83,6 @@ class Connection:
         self.state = workspace.state
         self.where = "the workspace's registry" if self.embedded else f"registry {workspace.registry_identity}"
         self._opening = threading.Lock()
-        self._transfers = 0
-        self._own_timeout = "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
 
     @property
     def client(self) -> Any:
@@ -140,17 +166,8 @@ class Connection:
     @contextmanager
     def transfers(self) -> Iterator[None]:
         """Give files the time that they need while this is held."""
-        with self._opening:
-            self._transfers += 1
-            if self._own_timeout:
-                os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = _TRANSFER_TIMEOUT
-        try:
+        with _patience.longer():
             yield
-        finally:
-            with self._opening:
-                self._transfers -= 1
-                if self._own_timeout and not self._transfers:
-                    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = _QUICK["MLFLOW_HTTP_REQUEST_TIMEOUT"]
 
     @contextmanager
     def asking(self) -> Iterator[Any]:
