@@ -338,6 +338,7 @@ def test_aliases_move_and_go(registry: MlflowRegistry, model_file: Path) -> None
     registry.delete_alias("diabetes", "prod")
     registry.delete_alias("diabetes", "prod")
     assert registry.aliases("diabetes") == {}
+    registry.delete_alias("a-model-that-is-gone", "prod")
     with pytest.raises(RegistryError, match="has only :2, :1"):
         registry.set_alias("diabetes", "prod", "9")
 

@@ -11,6 +11,7 @@ metrics from their run. A version of Stageway has one run in the experiment ``st
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,8 @@ class MlflowRegistry:
             client.set_registered_model_alias(name, check_alias(alias), version)
 
     def delete_alias(self, name: str, alias: str) -> None:
-        """Remove *alias*; one that does not exist is no error."""
-        with self._connection.asking() as client:
+        """Remove *alias*; one that does not exist is no error, nor is a model that does not."""
+        with suppress(MissingError), self._connection.asking() as client:
             client.delete_registered_model_alias(check_model_name(name), check_alias(alias))
 
     def aliases(self, name: str) -> Mapping[str, str]:
