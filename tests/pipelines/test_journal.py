@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from stageway.events import version_created
 from stageway.pipelines import ledger
 from stageway.pipelines.journal import Claimed, Journal
 from stageway.pipelines.process import is_dead, this_process
-from stageway.pipelines.steps import after, steps
+from stageway.pipelines.steps import Step, after, steps
 from stageway.release import ModelVersion
 from stageway.specs import PipelineSpec
 from stageway.store import Store
@@ -270,3 +271,65 @@ def test_a_run_that_waits_takes_nothing_that_was_left_behind(either: Project, sp
         journal.wait(must(journal.claim(waits.number)), "needs an approval", "")
         left_behind(store, asked(store, spec, 1))
         assert journal.claim(waits.number) is None
+
+
+def at_task(store: Store, spec: PipelineSpec, journal: Journal, claimed: Claimed, task: str) -> Claimed:
+    """Do the tasks of *claimed* until *task* is going."""
+    for then in steps(spec)[1:]:
+        if claimed.task.task == task:
+            break
+        claimed = replace(claimed, task=journal.done(claimed, Dossier(), then))
+    assert claimed.task.task == task
+    return claimed
+
+
+def refused(journal: Journal, claimed: Claimed) -> Claimed:
+    """Let the smoke test of *claimed* refuse, so that a rollback is begun."""
+    then = Step(number=claimed.task.number + 1, task="rollback", stage=claimed.task.stage)
+    return replace(claimed, task=journal.refused(claimed, "a reply is text", "", then))
+
+
+def test_a_rollback_that_was_decided_is_done_before_anything_newer(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        seen(store, spec, 1, "latest")
+        journal = Journal(store, this_process(), 60)
+        claimed = refused(journal, at_task(store, spec, journal, must(journal.claim()), "smoke-test"))
+        seen(store, spec, 2, "latest")
+        journal.retry(claimed, "the registry does not answer", "", 3600)
+        assert [run.outcome for run in store.runs.all()] == [None, None]
+        assert journal.claim() is None, "the newer one waits until the stage is put right"
+        ledger.wake(store, claimed.run)
+        asked(store, spec, 3, "latest")
+        again = must(journal.claim(3))
+        assert (again.run.number, again.task.task) == (1, "rollback")
+        journal.end(again, "stopped", "a reply is text", task="done", dossier=Dossier())
+        assert must(journal.claim(3)).run.number == 3
+
+
+@pytest.mark.parametrize("stopped_by", ["a stop", "an interrupt"])
+def test_what_was_placed_or_may_have_been_is_not_superseded_before_it_is_proven(
+    either: Project, spec: PipelineSpec, stopped_by: str
+) -> None:
+    with either.open() as store:
+        seen(store, spec, 1, "latest")
+        journal = Journal(store, this_process(), 60)
+        interrupted = stopped_by == "an interrupt"
+        claimed = at_task(store, spec, journal, must(journal.claim()), "deploy" if interrupted else "smoke-test")
+        seen(store, spec, 2, "latest")
+        journal.release(claimed, stopped_by, midway=interrupted)
+        assert [run.outcome for run in store.runs.all()] == [None, None]
+        again = must(journal.claim())
+        assert (again.run.number, again.task.task) == (1, claimed.task.task)
+
+
+def test_a_version_that_waits_to_be_placed_or_was_not_begun_is_superseded(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        journal = Journal(store, this_process(), 60)
+        for version, leave in ((1, journal.release), (2, lambda claimed, why: journal.wait(claimed, why, ""))):
+            seen(store, spec, 2 * version, "latest")
+            claimed = at_task(store, spec, journal, must(journal.claim()), "promote")
+            leave(claimed, "not yet")
+            seen(store, spec, 2 * version + 1, "latest")
+            run = store.runs.get(claimed.run.number)
+            assert run is not None
+            assert run.outcome == "superseded"

@@ -269,3 +269,37 @@ def test_a_run_that_is_worked_on_is_cancelled_after_its_task(project: Project) -
         assert process.returncode == 1
         assert [one.outcome for one in opened.runs.all()] == ["cancelled"]
     assert project.effects() == WAY[:2]
+
+
+def test_cancelling_does_not_leave_a_bad_version_in_a_stage(project: Project) -> None:
+    project.register("diabetes:1")
+    assert take(project, "diabetes:1").outcome == "promoted"
+    project.register("diabetes:2")
+    project.script(
+        **{"smoke-test dev diabetes:2": {"raise": "RefusedError", "say": "a reply is text"}},
+        **{"deploy dev diabetes:2": {"until": "go"}},
+    )
+    process = project.process(start="diabetes:2")
+    project.until(lambda: "deploy dev diabetes:2" in project.effects())
+    with project.open() as opened:
+        Runner(project.workspace, opened).cancel(2, "not today")
+        (project.root / "go").touch()
+        process.communicate(timeout=60)
+        ended = opened.runs.get(2)
+    assert ended is not None
+    assert (ended.outcome, ended.reason) == ("stopped", "a reply is text; dev was rolled back to diabetes:1")
+    assert project.running("dev") == "diabetes:1"
+
+
+def test_a_cancelled_version_that_proves_good_goes_no_further(project: Project) -> None:
+    project.register("diabetes:1")
+    project.script(**{"deploy dev": {"until": "go"}})
+    process = project.process(start="diabetes:1")
+    project.until(lambda: "deploy dev diabetes:1" in project.effects())
+    with project.open() as opened:
+        Runner(project.workspace, opened).cancel(1, "not today")
+        (project.root / "go").touch()
+        process.communicate(timeout=60)
+        assert [run.outcome for run in opened.runs.all()] == ["cancelled"]
+        assert [row.verdict for row in opened.stages.history("dev")] == ["proven"]
+    assert project.effects() == WAY[:5]

@@ -26,7 +26,7 @@ from stageway.errors import (
 )
 from stageway.pipelines import logs
 from stageway.pipelines.journal import Claimed, Journal
-from stageway.pipelines.steps import PLACING, Step, after, inputs
+from stageway.pipelines.steps import PLACING, SETTLING, Step, after, inputs
 from stageway.pipelines.words import clock
 from stageway.release import ModelVersion
 from stageway.store.base import LeaseLostError
@@ -256,7 +256,12 @@ class Carrier:
         return found if found.pipeline else found.having(pipeline=self.workspace.spec.name)
 
     def _ended_from_outside(self) -> str | None:
-        """Say why the run is not to go on: somebody cancelled it, or its version is gone before it is placed."""
+        """Say why the run is not to go on: somebody cancelled it, or its version is gone before it is placed.
+
+        What a stage was given already is proven, or rolled back, all the same.
+        """
+        if self.claimed.task.task in SETTLING:
+            return None
         wanted = self.store.runs.wanted(self.claimed.run.number)
         if wanted.startswith("cancel"):
             return wanted.partition(": ")[2]

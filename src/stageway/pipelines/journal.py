@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stageway.dossier import Dossier
-from stageway.pipelines.ledger import at_work, supersede
-from stageway.pipelines.steps import Step
+from stageway.pipelines.ledger import at_work, supersede, unsettled
+from stageway.pipelines.steps import PLACING, Step
 from stageway.store import Store
 from stageway.store.base import Conflict, Lease
 from stageway.store.runs import Outcome, Run, TaskRow, TaskState, runs, tasks
@@ -39,8 +39,8 @@ class Journal:
     def claim(self, number: int | None = None) -> Claimed | None:
         """Take the run that is next, or return ``None`` when there is none.
 
-        With *number* only that run, or the one that a dead worker left behind before it: until that one is through
-        nothing else of its pipeline has a turn.
+        With *number* only that run, or the one that has to be done before anything else of its pipeline has a turn:
+        what a dead worker left behind, and what is not settled.
         """
         if not self._takeable(number):
             return None
@@ -55,11 +55,15 @@ class Journal:
         return None
 
     def _takeable(self, number: int | None) -> list[Run]:
-        """Return the runs that may be taken now, the best first: those left behind, then those in line."""
+        """Return the runs that may be taken now, the best first: those left behind, those not settled, those in line."""
         due = self.store.runs.claimable(number)
         busy = {run.pipeline for run in due if at_work(self.store, run)}
         left = [run for run in due if run.state == "running" and run.pipeline not in busy]
         stopped = busy | {run.pipeline for run in left}
+        owed = {run.pipeline: run for run in reversed(self.store.runs.begun()) if unsettled(self.store, run)}
+        now = self.store.now()
+        left += [run for run in owed.values() if run.pipeline not in stopped and (run.not_before or 0) <= now]
+        stopped |= owed.keys()
         line = [run for run in due if run.state == "queued" and run.pipeline not in stopped]
         line = sorted(
             (run for run in line if self._its_turn(run)), key=lambda run: (run.origin != "person", run.number)
@@ -148,9 +152,13 @@ class Journal:
         """Let the run wait for a person (or more evidence): a row, nothing more."""
         self._leave(claimed, "waiting", reason, claimed.task.stage, None, detail=detail)
 
-    def release(self, claimed: Claimed, reason: str) -> None:
-        """Give the run back as it was before the task began; any worker may take it at once."""
-        self._leave(claimed, "queued", reason, "", None, attempt=claimed.task.attempt - 1)
+    def release(self, claimed: Claimed, reason: str, *, midway: bool = False) -> None:
+        """Give the run back as it was before the task began; any worker may take it at once.
+
+        *midway* says that the task may have done something already: placing then counts as started.
+        """
+        counts = midway and claimed.task.task in PLACING
+        self._leave(claimed, "queued", reason, "", None, attempt=claimed.task.attempt - (0 if counts else 1))
 
     def end(
         self,

@@ -10,7 +10,7 @@ from typing import Literal
 
 from stageway.events import Event
 from stageway.pipelines.process import is_dead
-from stageway.pipelines.steps import steps
+from stageway.pipelines.steps import PLACING, SETTLING, steps
 from stageway.specs import PipelineSpec
 from stageway.store import Store
 from stageway.store.runs import Run, runs
@@ -105,8 +105,10 @@ def end(
     *,
     exit_code: int,
 ) -> bool:
-    """End a run that nobody works on; ``False`` when somebody does by now."""
+    """End a run that nobody works on; ``False`` when somebody does by now, or when it is ``unsettled``."""
     with store.write():
+        if store.runs.lock(run.number) not in ("queued", "waiting") or unsettled(store, run):
+            return False
         current = [task for task in store.runs.tasks(run.number) if task.state in ("queued", "waiting", "running")]
         ended = store.runs.change(
             run.number,
@@ -122,6 +124,14 @@ def end(
                 store.runs.change_task(run.number, task.number, state="cancelled", error=reason, ended_at=store.now())
             store.ledger.end(run.pipeline, run.identity, outcome, reason)
         return ended
+
+
+def unsettled(store: Store, run: Run) -> bool:
+    """Say whether a stage may hold what nothing has proven yet, so that the run's task is to be done first."""
+    task = next((one for one in store.runs.tasks(run.number) if one.state in ("queued", "waiting", "running")), None)
+    if task is None or task.state == "waiting":
+        return False
+    return task.task in SETTLING or (task.task in PLACING and task.attempt > 0)
 
 
 def at_work(store: Store, run: Run) -> bool:

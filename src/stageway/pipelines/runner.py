@@ -80,7 +80,10 @@ class Runner:
         return self._run(number)
 
     def cancel(self, run: int | Run, reason: str) -> Run:
-        """End a run: at once when nobody works on it, else after the task that is going."""
+        """End a run: at once when nobody works on it, else after the task that is going.
+
+        What a stage was given is proven, or rolled back, first.
+        """
         number = run if isinstance(run, int) else run.number
         found = self._run(number)
         if found.going and not ledger.end(self.store, found, "cancelled", reason, exit_code=1):
@@ -168,7 +171,7 @@ class Runner:
 
     def _let_go(self, claimed: Claimed) -> None:
         try:
-            self.journal.release(claimed, "interrupted; the same command goes on")
+            self.journal.release(claimed, "interrupted; the same command goes on", midway=True)
         except StagewayError:
             pass  # ended or taken over already, or the store is away: the lease ends by itself
 

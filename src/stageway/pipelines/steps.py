@@ -42,5 +42,8 @@ def inputs(task: str, stage: str, label: str) -> dict[str, Any]:
     return {"stage": stage} if stage else {}
 
 
+SETTLING = ("smoke-test", "rollback")
+"""Tasks that prove what a stage was given, or take it away: done before their run may be ended from outside."""
+
 PLACING = ("deploy", "promote")
 """Tasks that change what a stage holds: not done for a stage that is held, nor for a version that is gone."""

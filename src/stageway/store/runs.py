@@ -252,6 +252,18 @@ class Runs:
             due = and_(due, runs.c.number == number)
         return self._select([_GOING, or_(runs.c.state == "running", due)], limit=limit, oldest_first=True)
 
+    def begun(self) -> list[Run]:
+        """Return the queued runs that a worker had before, oldest first."""
+        return self._select([_GOING, runs.c.state == "queued", runs.c.started_at.is_not(None)], None, oldest_first=True)
+
+    def lock(self, number: int) -> RunState | None:
+        """Return the run's state, and let nobody else change the run until the caller's transaction ends."""
+        with self._database.write() as connection:
+            found: RunState | None = connection.scalar(
+                select(runs.c.state).where(*self._run(number)).with_for_update(key_share=True)
+            )
+        return found
+
     def first_going(self, pipeline: str) -> int | None:
         """Return the oldest run of *pipeline* that has not ended."""
         with self._database.read() as connection:
