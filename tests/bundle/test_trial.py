@@ -167,3 +167,36 @@ def test_a_trial_of_somebody_who_lives_is_not_swept(times: Any) -> None:
     bundle = build(times)
     with trial.serve(bundle) as one, trial.serve(bundle) as other:
         assert one.request("GET", "/").status == other.request("GET", "/").status == 200
+
+
+def test_a_trial_outlives_a_clock_that_is_set(times: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle, create_time = build(times), psutil.Process.create_time
+    with trial.serve(bundle) as service:
+        monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + 1.5)
+        trial.sweep()
+        assert service.folder.is_dir()
+        assert service.request("GET", "/").status == 200
+
+
+def test_without_proc_a_start_is_the_same_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(path: Path, **how: Any) -> str:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_text", nothing)
+    pid, start = trial._known(os.getpid())
+    assert start == psutil.Process().create_time()
+    assert trial._lives([pid, start + 1.5])
+    assert not trial._lives([pid, start + 60])
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_a_folder_of_somebody_else_is_not_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "PLACE", str(tmp_path))
+    theirs, mine = tmp_path / f"{trial.PREFIX}theirs", tmp_path / f"{trial.PREFIX}mine"
+    for folder in (theirs, mine):
+        folder.mkdir()
+        (folder / trial.NOTE).write_text('{"owner": [0, "long ago"], "service": null}')
+    os.chown(theirs, 1, -1)
+    trial.sweep()
+    assert theirs.is_dir()
+    assert not mine.exists()

@@ -34,6 +34,8 @@ NOTE = "trial.json"
 LOG_LINES = 30
 REASON = re.compile(r"^stageway-serving: cannot start: (?P<sentence>.+)$", re.MULTILINE)
 POLL = 0.02
+SAME_START = 2.0
+"""Seconds by which a start time may differ between two readings, where it is one of the wall clock."""
 
 
 @dataclass(frozen=True)
@@ -245,29 +247,53 @@ def _note(folder: Path, service: int | None) -> None:
     fresh.replace(folder / NOTE)
 
 
-def _known(pid: int) -> list[float]:
-    """Name a process so that another one with the same number is not taken for it."""
+def _known(pid: int) -> list[Any]:
+    """Name a process so that another one with the same number is not taken for it, nor it for another one.
+
+    Its start is counted from the machine's where that can be read: the clock on the wall may be set meanwhile.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return [pid, f"{boot}/{_ticks(pid)}"]
+    except OSError:
+        return [pid, _created(pid)]
+
+
+def _created(pid: int) -> float:
     import psutil
 
     try:
-        return [pid, psutil.Process(pid).create_time()]
+        return psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
-        return [pid, 0.0]
+        return 0.0
+
+
+def _ticks(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def _lives(known: list[Any]) -> bool:
+    """Say whether the process that ``_known`` named so is still there."""
+    pid, start = known
+    return abs(_created(pid) - start) <= SAME_START if isinstance(start, float) else _known(pid) == known
 
 
 def sweep() -> None:
     """End the trials whose owners were killed, and remove their folders."""
     for note in Path(PLACE).glob(f"{PREFIX}*/{NOTE}"):
         try:
-            if note.stat().st_uid != os.getuid():
+            if any(path.lstat().st_uid != os.getuid() for path in (note.parent, note)):
                 continue
             found = json.loads(note.read_text(encoding="utf-8"))
             owner, service = found["owner"], found["service"]
         except (OSError, ValueError, KeyError):
             continue  # being written, being removed, or not ours
-        if _known(int(owner[0])) == owner:
+        if _lives(owner):
             continue
-        if service is not None and _known(int(service[0])) == service:
+        if service is not None and _lives(service):
             try:
                 os.killpg(int(service[0]), signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
