@@ -10,7 +10,9 @@ from stageway.errors import ConfigError, RefusedError
 from stageway.pipelines.board import board, releases, status
 from stageway.pipelines.decisions import decide, resume
 from stageway.pipelines.explain import explain
+from stageway.pipelines.journal import Journal
 from stageway.pipelines.plan import plan
+from stageway.pipelines.process import this_process
 from stageway.pipelines.runner import Runner
 from stageway.store import Store
 from stageway.store.runs import Run
@@ -216,3 +218,17 @@ def test_releases_say_where_they_have_been(project: Project) -> None:
             ("dev", "deployed", "proven"),
         ]
         assert older.now_in == ()
+
+
+def test_an_approval_that_comes_while_the_run_is_going_is_seen(gated: Project) -> None:
+    gated.register("diabetes:1", rmse=54.2)
+    with gated.open() as opened:
+        run = take(gated, opened, "diabetes:1")
+        Runner(gated.workspace, opened).resume(run)
+        journal = Journal(opened, this_process(), 60)
+        claimed = journal.claim(run.number)
+        assert claimed is not None
+        decide(opened, gated.workspace, "diabetes:1", "prod", "approve", "ana")
+        journal.wait(claimed, "it looked before the approval was there", "")
+        go_on(gated, opened)
+        assert [one.outcome for one in opened.runs.all()] == ["promoted"]

@@ -11,9 +11,10 @@ import pytest
 from stageway import store as stores
 from stageway.dossier import Dossier
 from stageway.events import version_created
-from stageway.pipelines import ledger
+from stageway.pipelines import decisions, ledger
 from stageway.pipelines.journal import Claimed, Journal
 from stageway.pipelines.process import is_dead, this_process
+from stageway.pipelines.runner import Runner
 from stageway.pipelines.steps import Step, after, steps
 from stageway.release import ModelVersion
 from stageway.specs import PipelineSpec
@@ -333,3 +334,52 @@ def test_a_version_that_waits_to_be_placed_or_was_not_begun_is_superseded(either
             run = store.runs.get(claimed.run.number)
             assert run is not None
             assert run.outcome == "superseded"
+
+
+def test_what_is_said_while_a_run_is_about_to_wait_is_not_lost(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        journal, runner = Journal(store, this_process(), 60), Runner(either.workspace, store)
+        run = asked(store, spec, 1)
+        for say in (lambda: runner.resume(run), lambda: lift(store, either)):
+            claimed = must(journal.claim(run.number))
+            say()
+            assert must_find(store, run).state == "running"
+            journal.wait(claimed, "prod is held", "")
+            assert (must_find(store, run).state, must_find(store, run).wanted) == ("queued", "")
+        journal.wait(must(journal.claim(run.number)), "prod is held", "")
+        assert must_find(store, run).state == "waiting", "it was said for once"
+
+
+def test_a_run_that_is_cancelled_while_it_is_about_to_wait_ends(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        journal, run = Journal(store, this_process(), 60), asked(store, spec, 1)
+        claimed = must(journal.claim(run.number))
+        Runner(either.workspace, store).cancel(run, "not today")
+        Runner(either.workspace, store).resume(run)
+        journal.wait(claimed, "needs an approval", "")
+        ended = must_find(store, run)
+        assert (ended.state, ended.outcome, ended.reason) == ("ended", "cancelled", "not today")
+        assert [row.ended for row in store.ledger.all()] == ["cancelled"]
+
+
+def test_a_run_that_begins_to_wait_in_the_moment_it_is_woken_is_not_missed(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store, either.open() as other:
+        journal, run = Journal(store, this_process(), 60), asked(store, spec, 1)
+        claimed = must(journal.claim(run.number))
+        woken = threading.Thread(target=ledger.wake, args=(other, run))
+        with store.write():
+            journal.wait(claimed, "needs an approval", "")
+            woken.start()
+        woken.join()
+        assert must_find(store, run).state == "queued"
+
+
+def lift(store: Store, project: Project) -> None:
+    store.holds.set("prod", "incident", "ana")
+    decisions.resume(store, project.workspace, "prod")
+
+
+def must_find(store: Store, run: Run) -> Run:
+    found = store.runs.get(run.number)
+    assert found is not None
+    return found

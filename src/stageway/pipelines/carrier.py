@@ -138,7 +138,11 @@ class Carrier:
 
     def _waits(self, error: WaitingError) -> bool:
         self._persist(lambda: self.journal.wait(self.claimed, error.message, error.detail))
-        self.say("waiting", error.message)
+        self.claimed = replace(self.claimed, run=self._run())
+        if self.claimed.run.state == "ended":
+            self.say("ended", f"{self.claimed.run.outcome}: {self.claimed.run.reason}")
+        else:
+            self.say("waiting", error.message)
         return False
 
     def _tried(self, task: TaskRow, error: TryAgainError) -> bool:

@@ -68,8 +68,10 @@ def decide(
             evidence=digest(seen),
         )
         store.decisions.put(made)
-        if run is not None:
-            wake(store, run)
+        going = [one for one in store.runs.going(workspace.spec.name) if one.model == model.id]
+        for one in going:
+            if one.state == "running" or (one.state, one.stage) == ("waiting", stage):
+                wake(store, one)
     return Decided(made, None if run is None else store.runs.get(run.number))
 
 
@@ -80,8 +82,12 @@ def resume(store: Store, workspace: Workspace, stage: str) -> tuple[Hold | None,
     with store.write():
         hold = store.holds.get(stage)
         store.holds.clear(stage)
-        waiting = [run for run in store.runs.going(workspace.spec.name) if (run.state, run.stage) == ("waiting", stage)]
-        woken = [run for run in waiting if hold is not None and wake(store, run)]
+        going = store.runs.going(workspace.spec.name) if hold is not None else []
+        waiting = [run for run in going if (run.state, run.stage) == ("waiting", stage)]
+        woken = [run for run in waiting if wake(store, run)]
+        for run in going:
+            if run.state == "running":
+                wake(store, run)
     return hold, woken
 
 

@@ -15,7 +15,7 @@ from stageway.pipelines.ledger import at_work, supersede, unsettled
 from stageway.pipelines.steps import PLACING, Step
 from stageway.store import Store
 from stageway.store.base import Conflict, Lease
-from stageway.store.runs import Outcome, Run, TaskRow, TaskState, runs, tasks
+from stageway.store.runs import AGAIN, Outcome, Run, TaskRow, TaskState, runs, tasks
 from stageway.store.workers import Worker
 
 
@@ -55,7 +55,7 @@ class Journal:
         return None
 
     def _takeable(self, number: int | None) -> list[Run]:
-        """Return the runs that may be taken now, the best first: those left behind, those not settled, those in line."""
+        """Return the runs that may be taken now, the best first: left behind, not settled, in line."""
         due = self.store.runs.claimable(number)
         busy = {run.pipeline for run in due if at_work(self.store, run)}
         left = [run for run in due if run.state == "running" and run.pipeline not in busy]
@@ -149,8 +149,23 @@ class Journal:
         )
 
     def wait(self, claimed: Claimed, reason: str, detail: str) -> None:
-        """Let the run wait for a person (or more evidence): a row, nothing more."""
-        self._leave(claimed, "waiting", reason, claimed.task.stage, None, detail=detail)
+        """Let the run wait for a person (or more evidence): a row, nothing more.
+
+        What a person said while the task was going counts: the run is looked at again, or cancelled.
+        """
+        number, task = claimed.run.number, claimed.task
+        with self.store.write(claimed.lease):
+            wanted = self.store.runs.wanted(number)
+            if wanted.startswith("cancel"):
+                why = wanted.partition(": ")[2]
+                self.end(
+                    claimed, "cancelled", why, task="cancelled", error=why, detail=detail, exit_code=1, stage=task.stage
+                )
+            elif wanted == AGAIN:
+                self.store.runs.change(number, wanted="")
+                self._leave(claimed, "queued", reason, task.stage, None, detail=detail, attempt=task.attempt - 1)
+            else:
+                self._leave(claimed, "waiting", reason, task.stage, None, detail=detail)
 
     def release(self, claimed: Claimed, reason: str, *, midway: bool = False) -> None:
         """Give the run back as it was before the task began; any worker may take it at once.

@@ -69,9 +69,21 @@ def ask(store: Store, spec: PipelineSpec, event: Event, policy: Policy) -> tuple
 
 
 def wake(store: Store, run: Run, **values: str) -> bool:
-    """Let a run that waits (for a person or another try) be taken at once; ``False`` when it does not wait."""
-    waits = runs.c.state.in_(("queued", "waiting"))
-    return store.runs.change(run.number, waits, state="queued", not_before=None, **values)
+    """Let a run that waits (for a person or another try) be taken at once; ``False`` when it has ended.
+
+    One that goes keeps its *values*, and looks again before it waits.
+    """
+    return store.runs.wake(run.number, **values)
+
+
+def cancel(store: Store, run: Run, reason: str) -> bool:
+    """End a run, or have its worker end it; ``False`` when it began to wait meanwhile, or has ended."""
+    with store.write():
+        if end(store, run, "cancelled", reason, exit_code=1):
+            return True
+        return store.runs.change(
+            run.number, runs.c.state.in_(("queued", "running")), wanted=f"cancel: {reason}", not_before=None
+        )
 
 
 def supersede(store: Store, pipeline: str) -> list[Run]:

@@ -86,8 +86,8 @@ class Runner:
         """
         number = run if isinstance(run, int) else run.number
         found = self._run(number)
-        if found.going and not ledger.end(self.store, found, "cancelled", reason, exit_code=1):
-            self.store.runs.change(number, wanted=f"cancel: {reason}")
+        while found.going and not ledger.cancel(self.store, found, reason):
+            found = self._run(number)
         return self._run(number)
 
     def work(

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     TextClause,
     and_,
+    case,
     func,
     or_,
     select,
@@ -35,6 +36,9 @@ RunState = Literal["queued", "running", "waiting", "ended"]
 Outcome = Literal["promoted", "stopped", "failed", "cancelled", "expired", "superseded"]
 Where = ColumnElement[bool] | TextClause
 TaskState = Literal["queued", "running", "waiting", "done", "refused", "failed", "cancelled"]
+
+AGAIN = "again"
+"""What a run that goes is asked for when something changed that it may be about to wait for."""
 
 runs = Table(
     "runs",
@@ -119,8 +123,8 @@ tasks = Table(
 class Run(Fact):
     """One execution of a pipeline for one version. Times in ms since 1970.
 
-    *stage* is where it stopped or waits; *wanted* is ``cancel`` when somebody asked for it; *exit_code* is the one its
-    command ends with.
+    *stage* is where it stopped or waits; *wanted* is what somebody asked for meanwhile, ``cancel: WHY`` or ``again``;
+    *exit_code* is the one its command ends with.
     """
 
     number: int
@@ -244,6 +248,21 @@ class Runs:
         """Change one run if *where* holds; ``False`` when it does not."""
         with self._database.write() as connection:
             return connection.execute(update(runs).where(*self._run(number), *where).values(**values)).rowcount == 1
+
+    def wake(self, number: int, **values: str) -> bool:
+        """Queue a run that is queued or waits, with *values*; one that goes is asked to look again.
+
+        One statement, so that no run is missed that begins to wait meanwhile. ``False`` when the run has ended.
+        """
+        goes = runs.c.state == "running"
+        return self.change(
+            number,
+            runs.c.state != "ended",
+            state=case((goes, "running"), else_="queued"),
+            wanted=case((and_(goes, runs.c.wanted == ""), AGAIN), else_=runs.c.wanted),
+            not_before=None,
+            **{name: case((goes, runs.c[name]), else_=value) for name, value in values.items()},
+        )
 
     def claimable(self, number: int | None = None, limit: int = 100) -> list[Run]:
         """Return the running runs and those that are due (or only *number* of these), oldest first."""
