@@ -61,11 +61,30 @@ def test_help_lists_every_command_and_its_purpose(tmp_path: Path) -> None:
         assert purpose in text
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, *TASK_HELP])
-def test_every_command_explains_itself(name: str, tmp_path: Path) -> None:
-    done = stageway(name, "--help", cwd=tmp_path)
+GROUPS = {"model": ("list", "show", "download", "delete"), "schema": ("print", "check")}
+ALL = [
+    *((name,) for name in (*COMMANDS, *TASK_HELP) if name not in GROUPS),
+    *((group, name) for group, names in GROUPS.items() for name in names),
+]
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_every_command_explains_itself_with_an_example(words: tuple[str, ...], tmp_path: Path) -> None:
+    done = stageway(*words, "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Usage: stageway " + name in done.stdout
+    assert "Usage: stageway " + " ".join(words) in done.stdout
+    assert "Example: stageway " + " ".join(words) in done.stdout
+
+
+def test_wrong_use_is_json_too_where_json_was_asked_for(tmp_path: Path) -> None:
+    done = stageway("status", "--colour", "--json", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--colour" in json.loads(done.stdout)["error"]
+
+
+def test_a_checked_file_is_said_to_be_right_in_json(project: Path) -> None:
+    done = stageway("schema", "check", "--json", cwd=project)
+    assert json.loads(done.stdout) == {"file": "stageway.yml", "ok": True}
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:

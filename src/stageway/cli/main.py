@@ -132,21 +132,32 @@ def _stageway(
 def main() -> None:
     """Run the command and end the program with the exit code of what happened."""
     try:
-        app(prog_name="stageway")
+        code = app(prog_name="stageway", standalone_mode=False)
     except StagewayError as error:
         sys.exit(_say(error))
-    except SystemExit as ending:  # typer's own way to end, after Ctrl-C too
-        if ending.code == EXIT_INTERRUPTED:
-            typer.echo("interrupted; the same command again goes on from here", err=True)
-        raise
     except KeyboardInterrupt:
-        typer.echo("interrupted; the same command again goes on from here", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        code = EXIT_INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the last line of defence: what comes here is our bug
-        sys.exit(_report(error))
+        # Typer's own errors are click's, which it carries in a private package in some versions.
+        sys.exit(_say_usage(error) if hasattr(error, "format_message") else _report(error))
+    if code == EXIT_INTERRUPTED:
+        typer.echo("interrupted; the same command again goes on from here", err=True)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say_usage(error: Any) -> int:
+    """Say what is wrong with the command line, as typer does; return the exit code."""
+    from typer import rich_utils
+
+    if "--json" in sys.argv:
+        import json
+
+        typer.echo(json.dumps({"error": error.format_message(), "detail": "", "exit_code": error.exit_code}))
+    rich_utils.rich_format_error(error)
+    return int(error.exit_code)
 
 
 def _say(error: StagewayError) -> int:

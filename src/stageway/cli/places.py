@@ -11,7 +11,8 @@ from stageway.cli.common import JsonOption, WorkspaceOption, ago, open_workspace
 
 
 def _logs(
-    stage: Annotated[str | None, typer.Argument(help="Stage whose service's log to show.")] = None,
+    stage: Annotated[str | None, typer.Argument(metavar="[STAGE]", help="Stage whose service's log to show.")] = None,
+    named: Annotated[str | None, typer.Option("--stage", help="The same, as other commands take it.")] = None,
     run: Annotated[str | None, typer.Option(help="Show the log of this run instead.")] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Lines from the end.")] = 100,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")] = False,
@@ -22,7 +23,7 @@ def _logs(
     from stageway.pipelines import logs as run_logs
     from stageway.tasks.base import open_target, service_name
 
-    opened = open_workspace(workspace)
+    opened, stage = open_workspace(workspace), stage or named
     if run is not None:
         found = run_logs.lines(opened, run, lines=lines, follow=follow)
     elif stage is None:
@@ -54,7 +55,7 @@ def _down(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
 model_app = typer.Typer(no_args_is_help=True, help="List, show, download and delete registered versions.")
 
 
-@model_app.command("list")
+@model_app.command("list", epilog="Example: [bold]stageway model list[/bold]")
 def _model_list(
     name: Annotated[str | None, typer.Argument(help="Model; default: the pipeline's.", show_default=False)] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 20,
@@ -85,7 +86,7 @@ def _model_list(
     print_table(["version", "since", "digest", "metrics", "aliases"], rows)
 
 
-@model_app.command("show")
+@model_app.command("show", epilog="Example: [bold]stageway model show diabetes:2 --json[/bold]")
 def _model_show(
     reference: Annotated[str, typer.Argument(help="NAME, NAME:VERSION or NAME@ALIAS.")],
     workspace: WorkspaceOption = None,
@@ -104,7 +105,7 @@ def _model_show(
             typer.echo(f"{key + ':':<20} {value}")
 
 
-@model_app.command("download")
+@model_app.command("download", epilog="Example: [bold]stageway model download diabetes@prod ./model[/bold]")
 def _model_download(
     reference: Annotated[str, typer.Argument(help="NAME, NAME:VERSION or NAME@ALIAS.")],
     into: Annotated[Path, typer.Argument(help="New folder for the files.")],
@@ -126,16 +127,25 @@ def _model_download(
         typer.echo(f"{model.label} is in {into}, {model.digest} verified")
 
 
-@model_app.command("delete")
+@model_app.command("delete", epilog="Example: [bold]stageway model delete diabetes:1[/bold]")
 def _model_delete(
-    reference: Annotated[str, typer.Argument(help="NAME:VERSION.")],
+    reference: Annotated[str, typer.Argument(metavar="VERSION", help="NAME:VERSION.")],
+    force: Annotated[bool, typer.Option("--force", help="Delete a version that a stage holds too.")] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Delete one version from the registry. Releases made of it stay where they run."""
+    from stageway.errors import RefusedError
     from stageway.tasks.base import open_registry
 
-    gone = open_registry(open_workspace(workspace)).delete(reference)
+    opened = open_workspace(workspace)
+    registry = open_registry(opened)
+    model = registry.get(reference)
+    at = registry.aliases(model.id.name)
+    held = [stage for stage in opened.spec.stages if at.get(stage) == model.id.version]
+    if held and not force:
+        raise RefusedError(f"{model.label} is in {', '.join(held)}; move another version there first, or say --force")
+    gone = registry.delete(reference)
     if as_json:
         print_json(gone)
     else:

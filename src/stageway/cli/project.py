@@ -85,7 +85,7 @@ def _doctor(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> N
 schema_app = typer.Typer(no_args_is_help=True, help="Print the JSON Schema of stageway.yml, or check a file.")
 
 
-@schema_app.command("print")
+@schema_app.command("print", epilog="Example: [bold]stageway schema print > stageway.schema.json[/bold]")
 def _schema_print() -> None:
     """Print the JSON Schema of stageway.yml, with the installed plug-ins' options."""
     from stageway.config.schema import json_schema
@@ -93,13 +93,19 @@ def _schema_print() -> None:
     print_json(json_schema())
 
 
-@schema_app.command("check")
-def _schema_check(file: Annotated[Path, typer.Argument(help="The file to check.")] = Path("stageway.yml")) -> None:
+@schema_app.command("check", epilog="Example: [bold]stageway schema check stageway.yml[/bold]")
+def _schema_check(
+    file: Annotated[Path, typer.Argument(help="The file to check.")] = Path("stageway.yml"),
+    as_json: JsonOption = False,
+) -> None:
     """Check a stageway.yml: every mistake with line and column."""
     from stageway.config.schema import check
 
     check(file)
-    typer.echo(f"{file}: ok")
+    if as_json:
+        print_json({"file": str(file), "ok": True})
+    else:
+        typer.echo(f"{file}: ok")
 
 
 def _lock(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
@@ -118,10 +124,7 @@ def _lock(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
 
 
 def _exec(context: typer.Context, workspace: WorkspaceOption = None) -> None:
-    """Run a command with exactly the packages that serving uses, so that training and serving agree.
-
-    Example: stageway exec -- python train.py
-    """
+    """Run a command with exactly the packages that serving uses, so that training and serving agree."""
     from stageway import images
     from stageway.errors import ConfigError
 
@@ -149,5 +152,6 @@ lock = single("lock", _lock, epilog="Example: [bold]stageway lock && git add sta
 exec_ = single(
     "exec",
     _exec,
+    epilog="Example: [bold]stageway exec -- python train.py[/bold]",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["-h", "--help"]},
 )

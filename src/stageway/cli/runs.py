@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ StageOption = Annotated[
     str | None, typer.Option(help="The stage; default: the only one with an approval gate.", show_default=False)
 ]
 NoteOption = Annotated[str, typer.Option(help="Why; kept with the decision.", show_default=False)]
+JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print what happens as JSON, one event a line.")]
 IntervalOption = Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the registry.")]
 FromOption = Annotated[
     datetime | None,
@@ -54,14 +56,25 @@ def _opened(workspace: Workspace) -> Iterator[Store]:
 
 
 @contextmanager
-def _told(as_json: bool = False) -> Iterator[Callable[[RunEvent], None]]:
-    """Tell what a run does while it does it, on standard error: a moving line on a terminal, plain lines elsewhere."""
+def _told(lines_of_json: bool = False) -> Iterator[Callable[[RunEvent], None]]:
+    """Tell what a run does while it does it, on standard error: a moving line on a terminal, plain lines elsewhere.
+
+    With *lines_of_json* each event is one line of JSON on standard output.
+    """
     from stageway import output
 
     def line(event: RunEvent) -> str:
         where = f"{event.task} {event.stage}".rstrip()
         return f"{event.run.label}  {where + ':' if where else ''} {event.text}".rstrip()
 
+    if lines_of_json:
+
+        def json_line(event: RunEvent) -> None:
+            said = {"kind": event.kind, "run": event.run.number, "version": event.run.label, "task": event.task}
+            typer.echo(json.dumps(said | {"stage": event.stage, "text": event.text, "seconds": event.seconds}))
+
+        yield json_line
+        return
     if not sys.stderr.isatty():
 
         def plain(event: RunEvent) -> None:
@@ -133,22 +146,39 @@ def _run(version: VersionArgument, workspace: WorkspaceOption = None, as_json: J
     with _opened(opened) as store:
         runner = Runner(opened, store)
         begun = runner.start(version, f"asked for by {who()}")
-        with _told(as_json) as tell:
+        with _told() as tell:
             run = runner.work(run_id=begun.number, on_event=tell)
-        _end(run or begun, as_json)
+        _end(store, run or begun, as_json)
 
 
-def _end(run: Run, as_json: bool, *, failing: bool = True) -> None:
+def _end(store: Store, run: Run, as_json: bool, *, failing: bool = True) -> None:
     """Print how a run ended (or what it waits for) and leave with its exit code, if that is to count."""
     if as_json:
         print_json(run)
-    elif run.state == "ended":
-        typer.echo(f"{run.label}: {run.outcome}" + (f": {run.reason}" if run.reason else ""))
     else:
-        typer.echo(f"{run.label}: waits at {run.stage or 'its turn'}: {run.reason}")
+        _print_detail(store, run)
+        typer.echo(_says(run))
     code = run.exit_code if run.state == "ended" else 4
     if code and failing:
         raise typer.Exit(code)
+
+
+def _says(run: Run) -> str:
+    """Say in one line how a run ended, or what it waits for."""
+    word = str(run.outcome) if run.state == "ended" else f"waits at {run.stage or 'its turn'}"
+    reason = run.reason.removeprefix(f"{run.label} waits before {run.stage}: ")
+    return f"{run.label}: {word}" + (f": {reason}" if reason else "")
+
+
+def _print_detail(store: Store, run: Run, lines: int = 20) -> None:
+    """Show on standard error what the task that ended a run had to show, such as the last lines of a service's log."""
+    if run.state != "ended" or run.outcome == "promoted":
+        return
+    for task in store.runs.tasks(run.number):
+        if task.state in ("refused", "failed") and task.detail:
+            rows = task.detail.rstrip().splitlines()[-lines:]
+            typer.echo("\n".join(f"  {row}" for row in rows), err=True)
+            typer.echo(f"`stageway logs --run {run.number}` has all of it", err=True)
 
 
 def _moment(given: datetime | None) -> int | None:
@@ -177,14 +207,14 @@ def _watch(
             watcher.loop(interval)
             return
         started = watcher.once()
-        with _told(as_json) as tell:
+        with _told() as tell:
             Runner(opened, store).work(on_event=tell)
         ended = [found for run in started if (found := store.runs.get(run.number)) is not None]
     if as_json:
         print_json(ended)
     else:
         for run in ended:
-            typer.echo(f"{run.label}: {run.outcome or run.state}" + (f": {run.reason}" if run.reason else ""))
+            typer.echo(_says(run))
         if not ended:
             typer.echo("nothing new")
     code = max((run.exit_code or (4 if run.state == "waiting" else 0) for run in ended), default=0)
@@ -192,7 +222,12 @@ def _watch(
         raise typer.Exit(code)
 
 
-def _up(interval: IntervalOption = 2.0, from_: FromOption = None, workspace: WorkspaceOption = None) -> None:
+def _up(
+    interval: IntervalOption = 2.0,
+    from_: FromOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonLinesOption = False,
+) -> None:
     """Watch and work in one process until Ctrl-C or SIGTERM; first start the services that should run.
 
     Any number of these may run on one database: each version is taken once.
@@ -200,17 +235,17 @@ def _up(interval: IntervalOption = 2.0, from_: FromOption = None, workspace: Wor
     from stageway.watch.up import up as go
 
     opened = open_workspace(workspace)
-    with _told() as tell:
+    with _told(as_json) as tell:
         typer.echo(f"watching {opened.registry_identity} for {opened.spec.name}; Ctrl-C ends", err=True)
         go(opened, interval=interval, from_=_moment(from_), on_event=tell)
 
 
-def _worker(workspace: WorkspaceOption = None) -> None:
+def _worker(workspace: WorkspaceOption = None, as_json: JsonLinesOption = False) -> None:
     """Work on runs until Ctrl-C or SIGTERM, which let the task that is going finish."""
     from stageway.watch.up import work as go
 
     opened = open_workspace(workspace)
-    with _told() as tell:
+    with _told(as_json) as tell:
         go(opened, on_event=tell)
 
 
@@ -226,10 +261,8 @@ def _status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> N
         return
     print_board(found.board)
     for run in found.runs:
-        if run.state == "waiting" and any(row.stage == run.stage for row in found.board):
-            continue  # said with its stage
-        where = f" at {run.stage}" if run.stage else ""
-        typer.echo(f"run {run.number} of {run.label}: {run.state}{where}" + (f": {run.reason}" if run.reason else ""))
+        if run.state != "waiting" or all(row.stage != run.stage for row in found.board):  # else said with its stage
+            typer.echo(f"run {run.number} of {run.label}: {found.doing.get(run.number, run.state)}")
     for mark in found.marks:
         if mark.problem:
             typer.echo(f"watcher ({mark.trigger}): {mark.problem}")
@@ -237,7 +270,15 @@ def _status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> N
         typer.echo("\nseen last")
         print_table(
             ["version", "seen", "ended", "reason"],
-            [[row.model.label, ago(row.seen_at), row.ended or "going", row.reason] for row in found.ledger],
+            [
+                [
+                    row.model.label,
+                    ago(row.seen_at),
+                    row.ended or "going",
+                    row.reason or found.doing.get(row.run or 0, ""),
+                ]
+                for row in found.ledger
+            ],
         )
 
 
@@ -275,14 +316,16 @@ def _explain(version: VersionArgument, workspace: WorkspaceOption = None, as_jso
             took = f"{(task.ended_at - task.started_at) / 1000:.1f} s" if task.ended_at and task.started_at else ""
             name = f"{task.task} {task.stage}".rstrip()
             typer.echo(f"  {name:<20} {task.state:<9} {took:>8}" + (f"  {task.error}" if task.error else ""))
+            if story is found.runs[0] and task.detail:
+                typer.echo("\n".join(f"    {row}" for row in task.detail.rstrip().splitlines()[-20:]))
     if found.serves:
         typer.echo("\nserves " + ", ".join(f"{row.stage} at {row.endpoint}" for row in found.serves))
     if found.next_stage is not None:
         typer.echo(f"\nto enter {found.next_stage}")
         for condition in found.conditions:
             typer.echo(f"  {_mark(condition.state)} {condition.text}" + _by(condition.who, condition.state))
-        if not found.conditions:
-            typer.echo("  nothing stands in the way")
+        if not found.unmet:
+            typer.echo("  nothing stands in the way" + (f"; `{found.next_command}`" if found.next_command else ""))
 
 
 def _releases(
@@ -345,6 +388,8 @@ def _decide(
         if made.run is None:
             if as_json:
                 print_json(made.decision)
+            elif decision == "approve":
+                typer.echo(f"no run waits for it; `stageway promote {made.decision.model} --to {stage}` uses it")
             return
         if status(workspace, store).workers:
             if as_json:
@@ -352,10 +397,10 @@ def _decide(
             else:
                 typer.echo(f"run {made.run.number} goes on in the worker; `stageway status` shows how far")
             return
-        with _told(as_json) as tell:
+        with _told() as tell:
             run = Runner(workspace, store).work(run_id=made.run.number, on_event=tell)
         # A rejected version that is stopped is what was asked for, so it is no failure of this command.
-        _end(run or made.run, as_json, failing=decision == "approve")
+        _end(store, run or made.run, as_json, failing=decision == "approve")
 
 
 def _approve(
@@ -381,26 +426,34 @@ def _reject(
 
 
 def _resume(
-    stage: Annotated[str, typer.Argument(metavar="STAGE", help="The stage that is held.")],
+    stage: Annotated[str | None, typer.Argument(metavar="[STAGE]", help="The stage that is held.")] = None,
+    named: Annotated[str | None, typer.Option("--stage", help="The same, as other commands take it.")] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Lift the hold that a rollback put on a stage; runs that wait for it go on."""
+    from stageway.errors import ConfigError
     from stageway.pipelines.board import status
     from stageway.pipelines.decisions import resume as lift
     from stageway.pipelines.runner import Runner
 
-    opened = open_workspace(workspace)
+    opened, stage = open_workspace(workspace), stage or named
+    if stage is None:
+        raise ConfigError(f"stageway resume: which stage? one of {', '.join(opened.spec.stages)}")
     with _opened(opened) as store:
         hold, woken = lift(store, opened, stage)
         if not as_json:
             typer.echo(f"{stage} is not held any more" if hold is not None else f"{stage} was not held")
         if woken and not status(opened, store).workers:
-            with _told(as_json) as tell:
+            with _told() as tell:
                 for run in woken:
                     Runner(opened, store).work(run_id=run.number, on_event=tell)
-        if as_json:
-            print_json({"hold": hold, "runs": [store.runs.get(run.number) for run in woken]})
+        after = [found for run in woken if (found := store.runs.get(run.number)) is not None]
+    if as_json:
+        print_json({"hold": hold, "runs": after})
+    else:
+        for run in after:
+            typer.echo(_says(run))
 
 
 ENDINGS = ("done", "refused", "failed", "ended")

@@ -6,8 +6,9 @@ A task alone reads the dossier that the task before left, or starts from a versi
 from __future__ import annotations
 
 import inspect
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -66,7 +67,7 @@ def _wrapper(name: str, task: Callable[..., Dossier]) -> Any:
         if path is not None:
             dossier.write(path)
         _remember(workspace, dossier)
-        _outputs(dossier, path)
+        _outputs(dossier, path, given.get("stage") or given.get("to"), sys.stderr if as_json else sys.stdout)
         if as_json:
             print_json(dossier)
         else:
@@ -128,8 +129,8 @@ def _remember(workspace: Workspace, dossier: Dossier) -> None:
         opened.evidence.put(*(one for one in dossier.evidence if one.release == dossier.release.id))
 
 
-def _outputs(dossier: Dossier, path: Path | None) -> None:
-    """Set the step outputs of the CI system around us, if there is one."""
+def _outputs(dossier: Dossier, path: Path | None, stage: str | None, stream: TextIO) -> None:
+    """Set the step outputs of the CI system around us, if there is one; *stage* is the one that the task worked on."""
     from stageway.ci.outputs import emit
 
     outputs: dict[str, str] = {}
@@ -137,11 +138,14 @@ def _outputs(dossier: Dossier, path: Path | None) -> None:
         outputs |= {"model": dossier.model.id.name, "version": dossier.model.id.version}
     if dossier.release is not None:
         outputs["release"] = dossier.release.id
-    if dossier.deployments:
-        outputs |= {"stage": dossier.deployments[-1].stage, "endpoint": dossier.deployments[-1].endpoint}
+    if stage is not None:
+        outputs["stage"] = stage
+        for one in dossier.deployments:
+            if one.stage == stage:
+                outputs["endpoint"] = one.endpoint
     if path is not None:
         outputs["dossier"] = str(path)
-    emit(outputs)
+    emit(outputs, stream=stream)
 
 
 def _sentence(name: str, dossier: Dossier, given: dict[str, Any]) -> str:
