@@ -15,7 +15,8 @@ import pytest
 
 from stageway import images, output
 from stageway.bundle import Bundle
-from stageway.errors import ConfigError, PackagingError
+from stageway.errors import ConfigError, PackagingError, TryAgainError
+from stageway.images import sources
 from stageway.images.layers import LayerStore
 from stageway.release import Model
 
@@ -119,6 +120,38 @@ def test_a_changed_entry_script_makes_a_new_source_layer_and_serve_digest(times:
     assert made(notes) == {"source"}
     assert one.manifest.serve_digest != other.manifest.serve_digest
     assert layer(one, "dependencies") == layer(other, "dependencies")
+
+
+def test_a_file_that_is_saved_while_it_is_packaged_is_not_kept_under_its_former_name(
+    times: Any, monkeypatch: pytest.MonkeyPatch, notes: list[str]
+) -> None:
+    model = times.shelf.add()
+    times.write("score.py", "def run(data): return 1\n")
+    listing = sources.Sources.listing
+
+    def saved(own: sources.Sources) -> list[list[object]]:
+        found = listing(own)
+        times.write("score.py", "def run(data): return 2\n")
+        return found
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(sources.Sources, "listing", saved)
+        with pytest.raises(TryAgainError, match=r"score\.py: changed while it was packaged"):
+            build(times, model)
+    times.write("score.py", "def run(data): return 1\n")
+    bundle = build(times, model)
+    assert "source" in made(notes)
+    source = LayerStore(times.cache).content(bundle.manifest.layer("source"))
+    assert (source / "score.py").read_text() == "def run(data): return 1\n"
+
+
+def test_a_lone_entry_script_that_is_a_link_is_packaged_by_its_bytes(times: Any) -> None:
+    (times.root / "score.py").rename(times.root / "other.py")
+    (times.root / "score.py").symlink_to("other.py")
+    bundle = build(times)
+    copied = LayerStore(times.cache).content(bundle.manifest.layer("source")) / "score.py"
+    assert not copied.is_symlink()
+    assert copied.read_bytes() == (times.root / "other.py").read_bytes()
 
 
 @pytest.mark.parametrize(

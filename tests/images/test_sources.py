@@ -50,7 +50,7 @@ def test_a_source_directory_goes_whole_under_its_own_name(times: Any, tmp_path: 
     found = gathered(times)
     assert (found.entry_script, found.directory) == ("src/score.py", "src")
     (tmp_path / "into").mkdir()
-    found.copy(tmp_path / "into")
+    found.copy(tmp_path / "into", found.listing())
     assert files(tmp_path / "into") == {
         "src/score.py": "def run(data): return 1",
         "src/data/extra.json": "{}",
@@ -124,7 +124,8 @@ def test_a_link_inside_the_source_directory_stays_a_link(times: Any, tmp_path: P
     (times.root / "alias.py").symlink_to("score.py")
     times.serve(source_directory=".", entry_script="score.py")
     (tmp_path / "into").mkdir()
-    gathered(times).copy(tmp_path / "into")
+    found = gathered(times)
+    found.copy(tmp_path / "into", found.listing())
     assert (tmp_path / "into" / "alias.py").readlink() == Path("score.py")
 
 

@@ -124,7 +124,8 @@ class _Build:
         return self._layer(store, "serving", made_from, fill)
 
     def _source(self, store: LayerStore, own: sources.Sources) -> Layer:
-        return self._layer(store, "source", own.listing(), own.copy)
+        listing = own.listing()
+        return self._layer(store, "source", listing, lambda content: own.copy(content, listing))
 
     def _model(self, store: LayerStore, model: Model) -> Layer:
         """The version's files below its own folder. They are fetched once per digest and linked from there."""

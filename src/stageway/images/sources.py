@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from stageway.bundle import MODELS
 from stageway.config.workspace import Workspace
-from stageway.errors import ConfigError, PackagingError
+from stageway.errors import ConfigError, PackagingError, TryAgainError
 from stageway.images import tree
 
 LEFT_OUT = frozenset({".git", ".stageway", "__pycache__"})
@@ -42,8 +42,8 @@ class Sources:
         """Say what is in them, by bytes: what the layer is made from."""
         return [[inside, *_state(path)] for inside, path in sorted(self.files.items())]
 
-    def copy(self, into: Path) -> None:
-        """Make the files in the folder *into*."""
+    def copy(self, into: Path, listing: list[list[object]]) -> None:
+        """Make the files in the folder *into*. Raises ``TryAgainError`` when they are not as *listing* says by now."""
         for inside, path in sorted(self.files.items()):
             target = into / inside
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +55,18 @@ class Sources:
             except OSError as error:
                 raise _unreadable(path, error) from error
             target.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+        for name, *state in listing:
+            if not self._is(into / str(name), state):
+                path = self.files[str(name)]
+                raise TryAgainError(f"{path}: changed while it was packaged; run the same command again", after=1.0)
+
+    def _is(self, copy: Path, state: list[object]) -> bool:
+        """Say whether *copy* is what was listed as *state*."""
+        if copy.is_symlink():
+            return state[:2] == ["link", str(copy.readlink())]  # what it leads to is listed for itself
+        if state[0] == "link" and self.directory is None:  # a lone script goes by its bytes
+            return state[2] == tree.file_digest(copy)
+        return tuple(state) == _state(copy)
 
 
 def gather(workspace: Workspace) -> Sources | None:
