@@ -81,6 +81,16 @@ def test_a_layer_that_was_removed_is_made_again(store: LayerStore) -> None:
     store.verify(layer)
 
 
+def test_a_layer_that_was_half_removed_is_made_again(store: LayerStore) -> None:
+    layer = store.make("model", ["a"], whole)
+    (store.folder(layer.digest) / "layer.json").unlink()
+    (store.content(layer) / "first").unlink()
+    assert store.find("model", ["a"]) is None
+    assert store.make("model", ["a"], whole) == layer
+    store.verify(layer)
+    assert list((store.cache / "scratch").iterdir()) == []
+
+
 def test_files_are_read_only_and_of_one_time(store: LayerStore) -> None:
     layer = store.make("model", ["a"], whole)
     state = (store.content(layer) / "first").stat()

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +85,22 @@ class LayerStore:
         return Layer(kind=kind, digest=layer_digest, key=key, size=size, files=files)
 
     def _place(self, made: Path, folder: Path) -> None:
-        """Rename into place; the same bytes made from something else are there already, and that is fine."""
+        """Rename into place; the same bytes made from something else are there already, and that is fine.
+
+        What is left of a layer that was being removed goes first.
+        """
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             made.rename(folder)
         except OSError:
-            if not (folder / FACTS).is_file():
-                raise
+            with caches.exclusive(self.cache, f"place-{folder.name}"):
+                if (folder / FACTS).is_file():
+                    return
+                left = made.with_name(made.name + ".left")
+                with suppress(FileNotFoundError):
+                    folder.rename(left)
+                shutil.rmtree(left, ignore_errors=True)
+                made.rename(folder)
 
     def listing(self, layer: Layer) -> list[tree.Entry]:
         """Return the layer's entries as they were listed when it was made."""
