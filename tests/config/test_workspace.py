@@ -86,6 +86,17 @@ def test_first_commands_at_once_agree_on_one_identity(project: Path) -> None:
     assert [path.name for path in (project / ".stageway").glob(".workspace-*")] == []
 
 
+@pytest.mark.parametrize("before", [None, 0o755])
+def test_its_state_is_for_its_owner_only(project: Path, before: int | None) -> None:
+    write(project)
+    state = project / ".stageway"
+    if before is not None:
+        state.mkdir()
+        state.chmod(before)
+    Workspace.open(project, {})
+    assert state.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_damaged_identity_is_told(project: Path) -> None:
     Workspace.open(write(project), {})
     (project / ".stageway" / "workspace.json").write_text(json.dumps([1]))

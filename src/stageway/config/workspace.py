@@ -85,7 +85,10 @@ def _identity(state: Path) -> str:
     """Return the workspace's random id, made once; two first commands at once agree on one."""
     path = state / "workspace.json"
     try:
-        state.mkdir(exist_ok=True)
+        state.mkdir(mode=0o700, exist_ok=True)
+        found = state.stat()
+        if found.st_uid == os.getuid() and found.st_mode & 0o077:  # one of before, or made by hand
+            state.chmod(0o700)
         ignore = state / ".gitignore"
         if not ignore.exists():
             ignore.write_text("*\n", encoding="utf-8")
