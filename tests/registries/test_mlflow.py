@@ -577,7 +577,8 @@ def test_a_read_only_workspace_is_one_line(mlflow_database: Path) -> None:
                 assert registry.get("diabetes").label == "diabetes:1"
                 with pytest.raises(RegistryError, match="cannot be written"):
                     registry.register(NewVersion(name="diabetes", path=model))
-                with pytest.raises(RegistryError, match=r"cannot be written: .*mlflow\.db is read-only"):
+                sentence = r"mlflow\.db is read-only; make the workspace writable, or set MLFLOW_TRACKING_URI$"
+                with pytest.raises(RegistryError, match=rf"cannot be written: .*{sentence}"):
                     registry.set_alias("diabetes", "prod", "1")
         finally:
             for path in (workspace.state, *workspace.state.rglob("*")):

@@ -211,7 +211,10 @@ class Connection:
         if "locked" in said or "busy" in said:
             return TryAgainError(f"{self.where} is busy: {said}", after=1.0)
         if "readonly" in said:
-            return RegistryError(f"{self.where} cannot be written: {file} is read-only")
+            return RegistryError(
+                f"{self.where} cannot be written: {file} is read-only; "
+                "make the workspace writable, or set MLFLOW_TRACKING_URI"
+            )
         if "full" in said:
             return RegistryError(
                 f"{self.where} cannot be written: the disk of {_sqlite_file(self.uri)} is full; make room"
