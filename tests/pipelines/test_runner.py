@@ -303,3 +303,29 @@ def test_a_cancelled_version_that_proves_good_goes_no_further(project: Project) 
         assert [run.outcome for run in opened.runs.all()] == ["cancelled"]
         assert [row.verdict for row in opened.stages.history("dev")] == ["proven"]
     assert project.effects() == WAY[:5]
+
+
+@pytest.mark.parametrize("stored", ["the pipeline", "the dossier", "a newer dossier"])
+def test_a_run_that_cannot_be_read_ends_and_stops_no_other(either: Project, stored: str) -> None:
+    for label in ("diabetes:1", "diabetes:2"):
+        either.register(label)
+    with either.open() as opened:
+        runner = Runner(either.workspace, opened, retry=QUICK)
+        broken, other = runner.start("diabetes:2"), runner.start("diabetes:1")
+        if stored == "the pipeline":
+            opened.runs.change(broken.number, spec='{"model": "diabetes", "key-of-another-version": 1}')
+        else:
+            dossier = '{"format": 99}' if stored == "a newer dossier" else '{"key-of-another-version": 1}'
+            opened.runs.change_task(broken.number, 1, dossier=dossier)
+        events: list[RunEvent] = []
+        runner.work(on_event=events.append)
+        ended = opened.runs.get(broken.number)
+        assert ended is not None
+        assert (ended.outcome, ended.exit_code) == ("failed", 2)
+        assert ended.reason.startswith(f"run {broken.number} of diabetes:2 was stored by another version of Stageway")
+        assert ended.reason.endswith("`stageway run diabetes:2` starts it anew")
+        assert [task.error for task in opened.runs.tasks(broken.number)] == [ended.reason]
+        assert f"failed: {ended.reason}" in [event.text for event in events if event.kind == "ended"]
+        again = opened.runs.get(other.number)
+        assert again is not None
+        assert again.outcome == "promoted"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from stageway.config.workspace import Workspace
-from stageway.errors import RefusedError, RegistryError, StagewayError, TryAgainError
+from stageway.errors import ConfigError, RefusedError, RegistryError, StagewayError, TryAgainError
 from stageway.events import Event, version_created
 from stageway.pipelines import ledger
 from stageway.pipelines.carrier import Carrier, OnEvent, Retry, RunEvent
@@ -154,9 +154,9 @@ class Runner:
 
     def _carry(self, claimed: Claimed, tell: OnEvent, stopping: threading.Event) -> None:
         """Do the run's tasks until it ends, waits, or is somebody else's."""
-        spec = self.store.runs.spec(claimed.run.number)
-        own = spec.model_copy(update={"workspace": self.workspace.spec.workspace})
-        carrier = Carrier(replace(self.workspace, spec=own), self.journal, claimed, self.retry, tell)
+        carrier = self._carrier(claimed, tell)
+        if carrier is None:
+            return
         with self._beating(claimed), under(claimed.lease):
             try:
                 while carrier.step():
@@ -168,6 +168,28 @@ class Runner:
             except (KeyboardInterrupt, SystemExit):
                 self._let_go(carrier.claimed)
                 raise
+
+    def _carrier(self, claimed: Claimed, tell: OnEvent) -> Carrier | None:
+        """Return what carries the run; one that this version cannot read ends, so that it stops no other."""
+        run = claimed.run
+        try:
+            spec = self.store.runs.spec(run.number)
+            own = spec.model_copy(update={"workspace": self.workspace.spec.workspace})
+            return Carrier(replace(self.workspace, spec=own), self.journal, claimed, self.retry, tell)
+        except (ValueError, ConfigError) as error:  # pydantic's ValidationError is a ValueError
+            reason = (
+                f"run {run.number} of {run.label} was stored by another version of Stageway and cannot be read by "
+                f"this one; `stageway run {run.label}` starts it anew"
+            )
+            stage, detail = claimed.task.stage, str(error)
+            try:
+                self.journal.end(
+                    claimed, "failed", reason, task="failed", error=reason, detail=detail, exit_code=2, stage=stage
+                )
+            except LeaseLostError:
+                return None
+            tell(RunEvent("ended", self._run(run.number), claimed.task.task, stage, f"failed: {reason}"))
+            return None
 
     def _let_go(self, claimed: Claimed) -> None:
         try:
