@@ -411,6 +411,25 @@ def test_damaged_files_do_not_stop_the_keeper(local: Any, damage: str) -> None:
     local.until(lambda: len(local.processes()) == 1)
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["the first", "an update"])
+def test_a_revision_whose_share_cannot_be_written_does_not_stay(local: Any, free_port: int, first: bool) -> None:
+    local.target.apply(local.want(1, stage="prod"))
+    before = None if first else local.target.apply(local.want(1, port=free_port))
+    file = local.workspace.state / "services" / "diabetes-dev" / "service.json"
+    file.unlink(missing_ok=True)
+    file.mkdir(parents=True)  # nothing can be put in its place
+    (file / "in-the-way").touch()
+    with pytest.raises(TargetError, match=r"service\.json.*; the workspace must be writable and have room"):
+        local.target.apply(local.want(2, port=free_port))
+    local.until(lambda: len(local.processes()) == (0 if first else 1))
+    if before is None:
+        socket.create_server(("127.0.0.1", free_port)).close()
+    else:
+        assert version_at(before.endpoint) == "1"
+    shutil.rmtree(file)
+    assert local.target.apply(local.want(2, port=free_port)).serving.label == "diabetes:2"
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"service": "x"}'])
 def test_a_damaged_service_file_is_an_error_and_ends_nothing(local: Any, damage: str) -> None:
     before = local.target.apply(local.want(1))

@@ -87,7 +87,12 @@ class Service:
             asked = ask.get("port") is not None
             chosen = not asked and (self.file is None or self.file.chosen or self.file.port != self.listening)
             weights = _with(self.weights, labels.revision, float(ask.get("weight", 1.0)), set(self.revisions))
-            self._share(ServiceFile(self.place.name, labels.stage, self.listening, chosen, weights))
+            try:
+                self._share(ServiceFile(self.place.name, labels.stage, self.listening, chosen, weights))
+            except OSError:
+                if not runs:
+                    await self._send_away(labels.revision)
+                raise
             return self.observed()
 
     async def route(self, weights: Mapping[str, float]) -> dict[str, Any]:
@@ -274,6 +279,16 @@ class Service:
             raise
         revision.keep()
         return revision
+
+    async def _send_away(self, name: str) -> None:
+        """End a revision that was brought in and cannot have its share, and a service that has no other."""
+        if name not in self.weights and name in self.revisions:
+            revision = self.revisions.pop(name)
+            self.settle()
+            await revision.halt()
+            revision.place.clear()
+        if self.file is None:
+            await self._end(clear=True)
 
     def _share(self, file: ServiceFile) -> None:
         """Give out the traffic as *file* says, from the next request on; who has no part in it leaves."""
