@@ -26,7 +26,7 @@ from stageway.errors import StagewayError, TargetError
 from stageway.targets.base import Observed
 from stageway.targets.local import logs, wire
 from stageway.targets.local.keeper import Keeper, locked
-from stageway.targets.local.place import Labels, ServiceFile, lock_file, runtime_folder, socket_path
+from stageway.targets.local.place import Labels, ServiceFile, lock_file, runtime_folder, same_boot, socket_path
 
 START = 0.4
 
@@ -457,6 +457,19 @@ def test_what_a_damaged_service_file_leaves_running_can_be_stopped(local: Any) -
     (local.workspace.state / "services" / "diabetes-dev" / "service.json").write_text("{")
     assert local.target.down() == ["diabetes-dev"]
     local.until(lambda: not local.processes())
+
+
+@pytest.mark.parametrize(
+    ("one", "same"),
+    [("1790000029.9", True), ("1790000030.4", True), ("1790000300.0", False), ("0b1c-a-boot-id", False), (None, False)],
+)
+def test_a_boot_that_is_told_by_its_time_is_the_same_within_seconds(one: str | None, same: bool) -> None:
+    assert same_boot(one, "1790000030.1") is same
+
+
+def test_a_boot_that_has_an_id_is_told_by_it() -> None:
+    assert same_boot("0b1c-a-boot-id", "0b1c-a-boot-id")
+    assert not same_boot("0b1c-a-boot-id", "0b1c-another")
 
 
 def test_labels_and_service_file_go_there_and_back() -> None:

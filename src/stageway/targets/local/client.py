@@ -13,7 +13,7 @@ from typing import Any
 
 from stageway.errors import TargetError, TryAgainError
 from stageway.targets.local import wire
-from stageway.targets.local.place import boot, check_owned, keeper_file, lock_file, log_file, read_json
+from stageway.targets.local.place import boot, check_owned, keeper_file, lock_file, log_file, read_json, same_boot
 
 START = 30.0
 """Seconds until a keeper must answer."""
@@ -32,7 +32,7 @@ class KeeperClient:
     def should_live(self) -> bool:
         """A keeper was started since this machine was, and was not told to stop: if it is gone, it was killed."""
         found = self._where()
-        return found is not None and found.get("boot") == boot()
+        return found is not None and same_boot(found.get("boot"), boot())
 
     def ask(self, do: str, *, timeout: float = 60.0, **ask: Any) -> Any:
         """Have something done; a keeper that is killed meanwhile is replaced and asked again."""

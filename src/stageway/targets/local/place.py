@@ -31,6 +31,8 @@ LONGEST_BASE = 60
 """Bytes; what is below has 35, and the path of a socket can have 103."""
 GIVEN_UP = 3600.0
 """Seconds after which an app root that did not come in belongs to nobody."""
+SAME_BOOT = 30.0
+"""Seconds by which the time of a start may differ between two readings."""
 LOGS_KEPT = 5
 """Revisions that are gone leave their log; of each service the newest few stay."""
 
@@ -69,7 +71,17 @@ def boot() -> str:
     except OSError:
         import psutil
 
-        return str(round(psutil.boot_time() / 60))
+        return str(psutil.boot_time())
+
+
+def same_boot(one: object, other: str) -> bool:
+    """Say whether ``boot`` said both since one start of the machine; where it is a time, setting the clock moves it."""
+    if one == other:
+        return True
+    try:
+        return abs(float(str(one)) - float(other)) <= SAME_BOOT
+    except ValueError:
+        return False
 
 
 def write_json(path: Path, value: Any) -> None:
