@@ -383,3 +383,19 @@ def must_find(store: Store, run: Run) -> Run:
     found = store.runs.get(run.number)
     assert found is not None
     return found
+
+
+def test_a_long_line_hides_neither_what_was_left_behind_nor_what_a_person_asks_for(
+    project: Project,
+) -> None:
+    spec = project.workspace.spec
+    with project.open() as store:
+        journal = Journal(store, this_process(), 60)
+        for version in range(1, 106):
+            seen(store, spec, version)
+        left = left_behind(store, asked(store, spec, 200))
+        wanted = asked(store, spec, 201)
+        claimed = must(journal.claim())
+        assert claimed.run.number == left.number
+        journal.end(claimed, "promoted", "", task="done", dossier=Dossier())
+        assert must(journal.claim()).run.number == wanted.number

@@ -265,11 +265,15 @@ class Runs:
         )
 
     def claimable(self, number: int | None = None, limit: int = 100) -> list[Run]:
-        """Return the running runs and those that are due (or only *number* of these), oldest first."""
+        """Return the running runs and those that are due (or only *number* of these).
+
+        Those that run come first, then those that a person asked for, then the oldest: the limit leaves out the others.
+        """
         due = and_(runs.c.state == "queued", _due <= self._database.now())
         if number is not None:
             due = and_(due, runs.c.number == number)
-        return self._select([_GOING, or_(runs.c.state == "running", due)], limit=limit, oldest_first=True)
+        best = (case((runs.c.state == "running", 0), (runs.c.origin == "person", 1), else_=2), runs.c.number)
+        return self._select([_GOING, or_(runs.c.state == "running", due)], limit, order=best)
 
     def begun(self) -> list[Run]:
         """Return the queued runs that a worker had before, oldest first."""
@@ -325,12 +329,18 @@ class Runs:
     def _run(self, number: int) -> list[ColumnElement[bool]]:
         return [runs.c.workspace == self._database.workspace, runs.c.number == number]
 
-    def _select(self, where: Sequence[Where], limit: int | None, oldest_first: bool = False) -> list[Run]:
-        order = runs.c.number.asc() if oldest_first else runs.c.number.desc()
+    def _select(
+        self,
+        where: Sequence[Where],
+        limit: int | None,
+        oldest_first: bool = False,
+        order: Sequence[ColumnElement[Any]] = (),
+    ) -> list[Run]:
+        order = order or (runs.c.number.asc() if oldest_first else runs.c.number.desc(),)
         columns = [runs.c[name] for name in (*_RUN, *_MODEL)]
         statement = select(*columns).where(runs.c.workspace == self._database.workspace, *where)
         with self._database.read() as connection:
-            rows = connection.execute(statement.order_by(order).limit(limit)).mappings().all()
+            rows = connection.execute(statement.order_by(*order).limit(limit)).mappings().all()
         return [_run(row) for row in rows]
 
 
