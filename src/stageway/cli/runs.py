@@ -56,17 +56,12 @@ def _opened(workspace: Workspace) -> Iterator[Store]:
 
 
 @contextmanager
-def _told(lines_of_json: bool = False) -> Iterator[Callable[[RunEvent], None]]:
+def _told(lines_of_json: bool = False, *, endings: bool = False) -> Iterator[Callable[[RunEvent], None]]:
     """Tell what a run does while it does it, on standard error: a moving line on a terminal, plain lines elsewhere.
 
-    With *lines_of_json* each event is one line of JSON on standard output.
+    With *lines_of_json* each event is one line of JSON on standard output. *endings* tells how runs end, too, which a
+    command that carries one run prints as its result.
     """
-    from stageway import output
-
-    def line(event: RunEvent) -> str:
-        where = f"{event.task} {event.stage}".rstrip()
-        return f"{event.run.label}  {where + ':' if where else ''} {event.text}".rstrip()
-
     if lines_of_json:
 
         def json_line(event: RunEvent) -> None:
@@ -78,27 +73,41 @@ def _told(lines_of_json: bool = False) -> Iterator[Callable[[RunEvent], None]]:
     if not sys.stderr.isatty():
 
         def plain(event: RunEvent) -> None:
-            if event.kind != "task":
+            if event.kind != "task" and (endings or event.kind != "ended"):
                 # Not output.note: while a task runs, notes come from here.
-                typer.echo(line(event) + (f" ({event.seconds:.1f} s)" if event.kind in ENDINGS else ""), err=True)
+                took = f" ({event.seconds:.1f} s)" if event.kind in ENDINGS else ""
+                typer.echo(_line(event, "done") + took, err=True)
 
         yield plain
         return
     from rich.console import Console
     from rich.markup import escape
 
+    from stageway import output
+
     console = Console(stderr=True)
     with console.status("…") as status:
 
         def live(event: RunEvent) -> None:
             if event.kind in ENDINGS:
-                mark = "[green]✓[/]" if event.kind in GOOD else "[red]✗[/]"
-                console.print(f"{mark} {escape(line(event))} [dim]{event.seconds:.1f} s[/]", highlight=False)
+                if endings or event.kind != "ended":
+                    mark = "[green]✓[/]" if event.kind in GOOD else "[red]✗[/]"
+                    took = f" [dim]{event.seconds:.1f} s[/]"
+                    console.print(f"{mark} {escape(_line(event))}{took}", highlight=False, soft_wrap=True)
             else:
-                status.update(escape(line(event)))
+                status.update(escape(_line(event)))
 
         with output.notes_to(lambda text: status.update(escape(text))):
             yield live
+
+
+def _line(event: RunEvent, done: str = "") -> str:
+    """Say an event in one line; *done* is the word for a task that is done."""
+    if event.kind == "ended":
+        return f"{event.run.label}: {event.text}"
+    where = f"{event.task} {event.stage}".rstrip()
+    text = done if event.kind == "done" else event.text
+    return f"{event.run.label}  {where}" + (f": {text}" if where and text else text)
 
 
 def _plan(version: VersionArgument, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
@@ -235,7 +244,7 @@ def _up(
     from stageway.watch.up import up as go
 
     opened = open_workspace(workspace)
-    with _told(as_json) as tell:
+    with _told(as_json, endings=True) as tell:
         typer.echo(f"watching {opened.registry_identity} for {opened.spec.name}; Ctrl-C ends", err=True)
         go(opened, interval=interval, from_=_moment(from_), on_event=tell)
 
@@ -245,7 +254,7 @@ def _worker(workspace: WorkspaceOption = None, as_json: JsonLinesOption = False)
     from stageway.watch.up import work as go
 
     opened = open_workspace(workspace)
-    with _told(as_json) as tell:
+    with _told(as_json, endings=True) as tell:
         go(opened, on_event=tell)
 
 
