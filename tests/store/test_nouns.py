@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import update
 
 from stageway.evidence import Evidence
 from stageway.release import ModelVersion, Release
 from stageway.store import Store
 from stageway.store.decisions import Decision
 from stageway.store.marks import Mark
-from stageway.store.workers import Worker
+from stageway.store.workers import GONE_MS, Worker, workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,3 +151,15 @@ def test_a_transaction_happens_whole_or_not_at_all(store: Store) -> None:
 def test_a_write_inside_a_read_is_our_bug_and_not_a_deadlock(store: Store) -> None:
     with pytest.raises(RuntimeError), store.read():
         store.holds.set("prod", "incident", "ana")
+
+
+def test_a_worker_that_was_killed_is_forgotten_after_a_day(store: Store) -> None:
+    killed, lives = (Worker(place="here", host="h", pid=pid, start="1") for pid in (1, 2))
+    for worker in (killed, lives):
+        store.workers.beat(worker)
+    almost, over = store.database.now() - GONE_MS + 60_000, store.database.now() - GONE_MS - 1
+    for beat_at, left in ((almost, [1, 2]), (over, [2])):
+        with store.write() as connection:
+            connection.execute(update(workers).where(workers.c.pid == 1).values(beat_at=beat_at))
+        store.workers.beat(lives)
+        assert sorted(presence.worker.pid for presence in store.workers.all()) == left

@@ -41,6 +41,10 @@ class Presence(Fact):
     beat_at: int
 
 
+GONE_MS = 24 * 60 * 60 * 1000
+"""After so long without a word a worker is forgotten: it was killed, or its machine is gone."""
+
+
 class Workers:
     """One row a process, kept while it takes runs."""
 
@@ -48,9 +52,11 @@ class Workers:
         self._database = database
 
     def beat(self, worker: Worker) -> None:
-        """Say that *worker* lives."""
+        """Say that *worker* lives, and forget those that have not said so for a day."""
         now = self._database.now()
         with self._database.write() as connection:
+            mine = workers.c.workspace == self._database.workspace
+            connection.execute(delete(workers).where(and_(mine, workers.c.beat_at < now - GONE_MS)))
             statement = self._database.insert(workers).values(
                 workspace=self._database.workspace, since=now, beat_at=now, **worker.model_dump()
             )
