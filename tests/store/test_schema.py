@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, event, inspect, text
 
 from stageway import store as stores
 from stageway.errors import StagewayError, StoreError, TryAgainError
@@ -68,6 +68,23 @@ def test_the_migrations_make_what_the_code_reads(either: Project) -> None:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "target_metadata": metadata})
         assert compare_metadata(context, metadata) == []
     assert ScriptDirectory(str(schema.MIGRATIONS)).get_heads() == [schema.HEAD]
+
+
+def test_a_database_that_an_earlier_version_made_is_upgraded(either: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema, "HEAD", "0001")
+        with either.open() as opened:
+            opened.holds.set("prod", "kept", "ana")
+            assert "ix_stage_history_release" not in indexes(opened)
+    with either.open() as opened:
+        assert "ix_stage_history_release" in indexes(opened)
+        hold = opened.holds.get("prod")
+        assert hold is not None
+        assert hold.reason == "kept"
+
+
+def indexes(opened: stores.Store) -> set[str | None]:
+    return {one["name"] for one in inspect(opened.database.engine).get_indexes("stage_history")}
 
 
 def test_migrations_are_beside_the_code_in_the_wheel() -> None:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from stageway.errors import StoreError
 from stageway.store.base import SCHEMA, Database, translated
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; a test compares it with the files in ``migrations/versions``."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

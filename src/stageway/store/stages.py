@@ -28,6 +28,7 @@ history = Table(
     Column("at", BigInteger, nullable=False),
     PrimaryKeyConstraint("workspace", "number"),
     Index("ix_stage_history_stage", "workspace", "stage", "number"),
+    Index("ix_stage_history_release", "workspace", "release", "number"),
 )
 
 proofs = Table(
