@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 
 from stageway import store as stores
 from stageway.dossier import Dossier
+from stageway.errors import TryAgainError
 from stageway.events import version_created
 from stageway.pipelines import decisions, ledger
 from stageway.pipelines.journal import Claimed, Journal
@@ -399,3 +401,26 @@ def test_a_long_line_hides_neither_what_was_left_behind_nor_what_a_person_asks_f
         assert claimed.run.number == left.number
         journal.end(claimed, "promoted", "", task="done", dossier=Dossier())
         assert must(journal.claim()).run.number == wanted.number
+
+
+def test_a_heartbeat_and_a_result_at_once_do_not_stop_each_other(either: Project, spec: PipelineSpec) -> None:
+    with either.open() as store:
+        seen(store, spec, 1)
+        claimed = must(Journal(store, this_process(), 60).claim())
+        both, errors = threading.Barrier(2), []
+
+        def change() -> None:
+            try:
+                with store.write(claimed.lease):
+                    with suppress(threading.BrokenBarrierError):
+                        both.wait(1)  # only one may be here at a time
+                    store.runs.change(1, lease_until=store.now() + 60_000)
+            except TryAgainError as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=change) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from stageway.errors import RefusedError, RegistryError, TryAgainError
 from stageway.pipelines import logs
 from stageway.pipelines.runner import Retry, RunEvent, Runner
+from stageway.store import Store
 from stageway.store.runs import Run
 
 if TYPE_CHECKING:
@@ -329,3 +333,36 @@ def test_a_run_that_cannot_be_read_ends_and_stops_no_other(either: Project, stor
         again = opened.runs.get(other.number)
         assert again is not None
         assert again.outcome == "promoted"
+
+
+def test_a_worker_that_stops_gives_the_run_back_though_the_database_is_busy(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stageway.store.base.BUSY_SECONDS", 0.05)
+    project.register("diabetes:1")
+    stop = threading.Event()
+    with project.open() as opened, project.open() as other:
+        runner = Runner(project.workspace, opened)
+        number, busy = runner.start("diabetes:1").number, ExitStack()
+
+        def hear(event: RunEvent) -> None:
+            if event.kind == "done" and not stop.is_set():
+                stop.set()
+                held = threading.Event()
+                thread = threading.Thread(target=hold_database, args=(other, held))
+                thread.start()
+                busy.callback(thread.join)
+                assert held.wait(30)
+
+        with busy:
+            runner.work(run_id=number, stop=stop, on_event=hear)
+        run = opened.runs.get(number)
+    assert run is not None
+    assert (run.state, run.reason) == ("queued", "the worker was asked to stop")
+
+
+def hold_database(opened: Store, held: threading.Event) -> None:
+    """Keep others from writing for longer than one write waits."""
+    with opened.write():
+        held.set()
+        time.sleep(1)

@@ -294,6 +294,10 @@ class Carrier:
                 f"`stageway resume {hold.stage}`"
             )
 
+    def release(self, reason: str) -> None:
+        """Give the run back before its next task."""
+        self._persist(lambda: self.journal.release(self.claimed, reason))
+
     def _persist(self, change: Callable[[], Any]) -> Any:
         """Store a result; a database that is away for a moment is asked again for as long as the lease may last."""
         until = time.monotonic() + self.journal.lease_ms / 1000

@@ -161,7 +161,7 @@ class Runner:
             try:
                 while carrier.step():
                     if stopping.is_set():
-                        self.journal.release(carrier.claimed, "the worker was asked to stop")
+                        carrier.release("the worker was asked to stop")
                         return
             except LeaseLostError as error:
                 carrier.say("note", error.message)

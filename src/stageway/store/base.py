@@ -152,7 +152,8 @@ class Database:
         statement = (
             select(runs.c.token)
             .where(runs.c.workspace == held.workspace, runs.c.number == held.run, runs.c.state == "running")
-            .with_for_update(read=True)
+            # As strong as the update that follows: two who share the row before they change it wait for each other.
+            .with_for_update(key_share=True)
         )
         if connection.scalar(statement) != held.token:
             raise LeaseLostError(f"run {held.run} was taken over by another worker; this one stops")
