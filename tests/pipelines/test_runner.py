@@ -366,3 +366,9 @@ def hold_database(opened: Store, held: threading.Event) -> None:
     with opened.write():
         held.set()
         time.sleep(1)
+
+
+def test_who_asks_for_a_long_wait_gets_it_and_the_doubling_ends() -> None:
+    retry = Retry(first=1.0, longest=120.0)
+    assert all(retry.seconds(0, 300.0) >= 300.0 for _ in range(100))
+    assert all(120.0 <= retry.seconds(20, 0.0) <= 150.0 for _ in range(100))

@@ -62,7 +62,10 @@ OnEvent = Callable[[RunEvent], None]
 
 @dataclass(frozen=True)
 class Retry:
-    """How often a task that raises ``TryAgainError`` is tried again, and how long between tries at most (seconds)."""
+    """How often a task that raises ``TryAgainError`` is tried again, and how long between tries (seconds).
+
+    *longest* ends the doubling; who asks for a longer wait gets it.
+    """
 
     limit: int = 8
     first: float = 1.0
@@ -70,7 +73,7 @@ class Retry:
 
     def seconds(self, retries: int, asked: float) -> float:
         """Return how long to wait: doubled each time, at least what was asked for, never the same for all."""
-        return min(self.longest, max(asked, self.first * 2.0**retries)) * random.uniform(1.0, 1.25)  # noqa: S311
+        return max(asked, min(self.longest, self.first * 2.0**retries)) * random.uniform(1.0, 1.25)  # noqa: S311
 
 
 class Carrier:
