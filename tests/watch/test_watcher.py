@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import Connection, event
 
 from stageway import output
 from stageway.errors import ConfigError, TryAgainError
@@ -164,8 +165,42 @@ def test_a_registry_that_is_away_is_said_once_and_waited_for(project: Project) -
         thread.join()
     assert [text for text in said if "registry" in text] == [
         "the registry does not answer; the watcher goes on when it is back",
-        "the watcher is back: the registry does not answer",
+        "the registry answers again",
     ]
+
+
+def test_what_trying_again_does_not_help_is_said_once_and_the_watcher_goes_on(
+    project: Project,
+) -> None:
+    said: list[str] = []
+    stop, started = threading.Event(), threading.Event()
+    read_only = threading.Event()
+    with project.open() as opened:
+        watch(project, opened)
+        watcher = Watcher(project.workspace, opened, on_start=lambda run: started.set(), environ=NOWHERE)
+
+        @event.listens_for(opened.database.engine, "begin")
+        def switch(connection: Connection) -> None:
+            connection.exec_driver_sql(f"PRAGMA query_only={int(read_only.is_set())}")
+
+        read_only.set()
+        project.register("diabetes:1")
+
+        def loop() -> None:
+            with output.notes_to(said.append):
+                watcher.loop(0.01, stop)
+
+        thread = threading.Thread(target=loop)
+        thread.start()
+        try:
+            project.until(lambda: any("goes on when that is over" in text for text in said))
+            read_only.clear()
+            assert started.wait(30)
+            project.until(lambda: any("this is over" in text for text in said))
+        finally:
+            stop.set()
+            thread.join()
+    assert len([text for text in said if "goes on when that is over" in text]) == 1, said
 
 
 def test_an_edited_file_is_taken_for_the_next_run(project: Project) -> None:

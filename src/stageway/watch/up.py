@@ -10,7 +10,7 @@ from contextvars import copy_context
 
 from stageway import output, store
 from stageway.config.workspace import Workspace
-from stageway.errors import StagewayError, StoreError, TryAgainError
+from stageway.errors import StoreError, TryAgainError
 from stageway.pipelines.carrier import OnEvent
 from stageway.pipelines.restore import restore
 from stageway.pipelines.runner import Runner
@@ -66,18 +66,11 @@ def _watching(watcher: Watcher, interval: float, stopping: threading.Event) -> I
     problems: list[BaseException] = []
 
     def watch() -> None:
-        said = ""
-        while not stopping.is_set():
-            try:
-                watcher.loop(interval, stopping)
-            except StagewayError as error:
-                if error.message != said:
-                    output.note(f"{error.message}; the watcher goes on when that is over")
-                said = error.message
-                stopping.wait(AWAY_SECONDS)
-            except BaseException as error:  # noqa: BLE001  (raised below, in the main thread)
-                problems.append(error)
-                stopping.set()
+        try:
+            watcher.loop(interval, stopping)
+        except BaseException as error:  # noqa: BLE001  (raised below, in the main thread)
+            problems.append(error)
+            stopping.set()
 
     context = copy_context()
     thread = threading.Thread(target=context.run, args=(watch,), name="watcher", daemon=True)

@@ -14,7 +14,7 @@ from typing import cast
 from stageway import output, plugins
 from stageway.config.loader import load_pipeline
 from stageway.config.workspace import Workspace
-from stageway.errors import ConfigError, TryAgainError
+from stageway.errors import ConfigError, StagewayError, TryAgainError
 from stageway.events import Event
 from stageway.pipelines import ledger
 from stageway.pipelines.runner import policy
@@ -67,17 +67,18 @@ class Watcher:
         return started
 
     def loop(self, interval: float = 2.0, stop: threading.Event | None = None) -> None:
-        """Read the triggers every *interval* seconds until *stop*; a source that is away is said once."""
+        """Read the triggers every *interval* seconds until *stop*; what goes wrong is said once, and waited for."""
         stopping, away = stop or threading.Event(), ""
         while not stopping.is_set():
             try:
                 self.once()
                 if away:
-                    output.note("the watcher is back: " + away)
+                    output.note(_over(away))
                 away = ""
-            except TryAgainError as error:
-                if not away:
-                    output.note(f"{error.message}; the watcher goes on when it is back")
+            except StagewayError as error:
+                if error.message != away:
+                    until = "it is back" if isinstance(error, TryAgainError) else "that is over"
+                    output.note(f"{error.message}; the watcher goes on when {until}")
                 away = error.message
                 self._remember(error.message)
             stopping.wait(interval)
@@ -138,7 +139,7 @@ class Watcher:
             for mark in self.store.marks.all(self.workspace.spec.name):
                 if mark.problem != problem:
                     self._put(mark.trigger, mark.since, problem)
-        except TryAgainError:
+        except StagewayError:
             pass  # it is the store that is away
 
     def _trigger(self, spec: TriggerSpec) -> Trigger:
@@ -180,6 +181,12 @@ def require_durable(workspace: Workspace, environ: Mapping[str, str] = os.enviro
             f"CI=true, and the state is in {workspace.state}, which a job does not keep: set STAGEWAY_DATABASE_URL (or "
             f"workspace.database in {workspace.file.name}) to a database, or {DURABLE}=1 if this folder is kept"
         )
+
+
+def _over(problem: str) -> str:
+    """Say that *problem*, as it was said before, is no more."""
+    who, silent, _ = problem.partition(" does not answer")
+    return f"{who.rstrip(':')} answers again" if silent else f"the watcher goes on; this is over: {problem}"
 
 
 def _named(triggers: tuple[TriggerSpec, ...]) -> list[tuple[str, TriggerSpec]]:
