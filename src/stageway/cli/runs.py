@@ -1,13 +1,11 @@
-"""Commands about pipelines: plan, run, watch, up, worker, status, explain, releases, approve, reject, resume."""
+"""Commands about pipelines: plan, run, watch, up, worker, status, explain, releases."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,20 +19,16 @@ from stageway.cli.common import (
     single,
     who,
 )
+from stageway.cli.progress import told
 
 if TYPE_CHECKING:
     from stageway.config.workspace import Workspace
-    from stageway.pipelines.runner import RunEvent
     from stageway.store import Store
     from stageway.store.runs import Run
 
 VersionArgument = Annotated[
     str, typer.Argument(metavar="VERSION", help="NAME (the newest), NAME:VERSION or NAME@ALIAS.")
 ]
-StageOption = Annotated[
-    str | None, typer.Option(help="The stage; default: the only one with an approval gate.", show_default=False)
-]
-NoteOption = Annotated[str, typer.Option(help="Why; kept with the decision.", show_default=False)]
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print what happens as JSON, one event a line.")]
 IntervalOption = Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the registry.")]
 FromOption = Annotated[
@@ -48,66 +42,11 @@ FromOption = Annotated[
 
 
 @contextmanager
-def _opened(workspace: Workspace) -> Iterator[Store]:
+def opened_store(workspace: Workspace) -> Iterator[Store]:
     from stageway import store
 
     with store.open(workspace) as opened:
         yield opened
-
-
-@contextmanager
-def _told(lines_of_json: bool = False, *, endings: bool = False) -> Iterator[Callable[[RunEvent], None]]:
-    """Tell what a run does while it does it, on standard error: a moving line on a terminal, plain lines elsewhere.
-
-    With *lines_of_json* each event is one line of JSON on standard output. *endings* tells how runs end, too, which a
-    command that carries one run prints as its result.
-    """
-    if lines_of_json:
-
-        def json_line(event: RunEvent) -> None:
-            said = {"kind": event.kind, "run": event.run.number, "version": event.run.label, "task": event.task}
-            typer.echo(json.dumps(said | {"stage": event.stage, "text": event.text, "seconds": event.seconds}))
-
-        yield json_line
-        return
-    if not sys.stderr.isatty():
-
-        def plain(event: RunEvent) -> None:
-            if event.kind != "task" and (endings or event.kind != "ended"):
-                # Not output.note: while a task runs, notes come from here.
-                took = f" ({event.seconds:.1f} s)" if event.kind in ENDINGS else ""
-                typer.echo(_line(event, "done") + took, err=True)
-
-        yield plain
-        return
-    from rich.console import Console
-    from rich.markup import escape
-
-    from stageway import output
-
-    console = Console(stderr=True)
-    with console.status("…") as status:
-
-        def live(event: RunEvent) -> None:
-            if event.kind in ENDINGS:
-                if endings or event.kind != "ended":
-                    mark = "[green]✓[/]" if event.kind in GOOD else "[red]✗[/]"
-                    took = f" [dim]{event.seconds:.1f} s[/]"
-                    console.print(f"{mark} {escape(_line(event))}{took}", highlight=False, soft_wrap=True)
-            else:
-                status.update(escape(_line(event)))
-
-        with output.notes_to(lambda text: status.update(escape(text))):
-            yield live
-
-
-def _line(event: RunEvent, done: str = "") -> str:
-    """Say an event in one line; *done* is the word for a task that is done."""
-    if event.kind == "ended":
-        return f"{event.run.label}: {event.text}"
-    where = f"{event.task} {event.stage}".rstrip()
-    text = done if event.kind == "done" else event.text
-    return f"{event.run.label}  {where}" + (f": {text}" if where and text else text)
 
 
 def _plan(version: VersionArgument, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
@@ -152,27 +91,27 @@ def _run(version: VersionArgument, workspace: WorkspaceOption = None, as_json: J
     from stageway.pipelines.runner import Runner
 
     opened = open_workspace(workspace)
-    with _opened(opened) as store:
+    with opened_store(opened) as store:
         runner = Runner(opened, store)
         begun = runner.start(version, f"asked for by {who()}")
-        with _told() as tell:
+        with told() as tell:
             run = runner.work(run_id=begun.number, on_event=tell)
-        _end(store, run or begun, as_json)
+        end(store, run or begun, as_json)
 
 
-def _end(store: Store, run: Run, as_json: bool, *, failing: bool = True) -> None:
+def end(store: Store, run: Run, as_json: bool, *, failing: bool = True) -> None:
     """Print how a run ended (or what it waits for) and leave with its exit code, if that is to count."""
     if as_json:
         print_json(run)
     else:
         _print_detail(store, run)
-        typer.echo(_says(run))
+        typer.echo(says(run))
     code = run.exit_code if run.state == "ended" else 4
     if code and failing:
         raise typer.Exit(code)
 
 
-def _says(run: Run) -> str:
+def says(run: Run) -> str:
     """Say in one line how a run ended, or what it waits for."""
     word = str(run.outcome) if run.state == "ended" else f"waits at {run.stage or 'its turn'}"
     reason = run.reason.removeprefix(f"{run.label} waits before {run.stage}: ")
@@ -210,20 +149,20 @@ def _watch(
     from stageway.watch.watcher import Watcher
 
     opened = open_workspace(workspace)
-    with _opened(opened) as store:
+    with opened_store(opened) as store:
         watcher = Watcher(opened, store, from_=_moment(from_))
         if not once:
             watcher.loop(interval)
             return
         started = watcher.once()
-        with _told() as tell:
+        with told() as tell:
             Runner(opened, store).work(on_event=tell)
         ended = [found for run in started if (found := store.runs.get(run.number)) is not None]
     if as_json:
         print_json(ended)
     else:
         for run in ended:
-            typer.echo(_says(run))
+            typer.echo(says(run))
         if not ended:
             typer.echo("nothing new")
     code = max((run.exit_code or (4 if run.state == "waiting" else 0) for run in ended), default=0)
@@ -244,7 +183,7 @@ def _up(
     from stageway.watch.up import up as go
 
     opened = open_workspace(workspace)
-    with _told(as_json, endings=True) as tell:
+    with told(as_json, endings=True) as tell:
         typer.echo(f"watching {opened.registry_identity} for {opened.spec.name}; Ctrl-C ends", err=True)
         go(opened, interval=interval, from_=_moment(from_), on_event=tell)
 
@@ -254,7 +193,7 @@ def _worker(workspace: WorkspaceOption = None, as_json: JsonLinesOption = False)
     from stageway.watch.up import work as go
 
     opened = open_workspace(workspace)
-    with _told(as_json, endings=True) as tell:
+    with told(as_json, endings=True) as tell:
         go(opened, on_event=tell)
 
 
@@ -263,7 +202,7 @@ def _status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> N
     from stageway.pipelines.board import status as look
 
     opened = open_workspace(workspace)
-    with _opened(opened) as store:
+    with opened_store(opened) as store:
         found = look(opened, store)
     if as_json:
         print_json(found)
@@ -313,7 +252,7 @@ def _explain(version: VersionArgument, workspace: WorkspaceOption = None, as_jso
     from stageway.pipelines.explain import explain as make
 
     opened = open_workspace(workspace)
-    with _opened(opened) as store:
+    with opened_store(opened) as store:
         found = make(opened, store, version)
     if as_json:
         print_json(found)
@@ -346,7 +285,7 @@ def _releases(
     from stageway.pipelines.board import releases as look
 
     opened = open_workspace(workspace)
-    with _opened(opened) as store:
+    with opened_store(opened) as store:
         found = look(opened, store, limit=limit)
     if as_json:
         print_json(found)
@@ -366,108 +305,6 @@ def _releases(
     )
 
 
-def _decide(
-    decision: Literal["approve", "reject"],
-    version: str,
-    stage: str | None,
-    note: str,
-    workspace: Workspace,
-    as_json: bool,
-) -> None:
-    """Record a decision; carry the run on from here when no worker lives."""
-    from stageway.errors import ConfigError
-    from stageway.pipelines.board import status
-    from stageway.pipelines.decisions import decide
-    from stageway.pipelines.runner import Runner
-
-    if stage is None:
-        asking = [name for name, spec in workspace.spec.stages.items() if any(g.name == "approval" for g in spec.gates)]
-        if len(asking) != 1:
-            raise ConfigError(
-                f"stageway {decision}: which stage? --stage {' or '.join(asking)}"
-                if asking
-                else "no stage of stageway.yml has an approval gate; add `- approval: {}` to its gates"
-            )
-        stage = asking[0]
-    with _opened(workspace) as store:
-        made = decide(store, workspace, version, stage, decision, who(), note)
-        if not as_json:
-            done = {"approve": "approved", "reject": "rejected"}[decision]
-            typer.echo(f"{made.decision.model} is {done} for {stage} by {made.decision.by} (unattested)")
-        if made.run is None:
-            if as_json:
-                print_json(made.decision)
-            elif decision == "approve":
-                typer.echo(f"no run waits for it; `stageway promote {made.decision.model} --to {stage}` uses it")
-            return
-        if status(workspace, store).workers:
-            if as_json:
-                print_json(made.run)
-            else:
-                typer.echo(f"run {made.run.number} goes on in the worker; `stageway status` shows how far")
-            return
-        with _told() as tell:
-            run = Runner(workspace, store).work(run_id=made.run.number, on_event=tell)
-        # A rejected version that is stopped is what was asked for, so it is no failure of this command.
-        _end(store, run or made.run, as_json, failing=decision == "approve")
-
-
-def _approve(
-    version: VersionArgument,
-    stage: StageOption = None,
-    note: NoteOption = "",
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Approve a version for a stage. The run that waits goes on, in a worker if one lives, else here."""
-    _decide("approve", version, stage, note, open_workspace(workspace), as_json)
-
-
-def _reject(
-    version: VersionArgument,
-    stage: StageOption = None,
-    note: NoteOption = "",
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Reject a version for a stage. The run that waits is stopped, with your note as the reason."""
-    _decide("reject", version, stage, note, open_workspace(workspace), as_json)
-
-
-def _resume(
-    stage: Annotated[str | None, typer.Argument(metavar="[STAGE]", help="The stage that is held.")] = None,
-    named: Annotated[str | None, typer.Option("--stage", help="The same, as other commands take it.")] = None,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Lift the hold that a rollback put on a stage; runs that wait for it go on."""
-    from stageway.errors import ConfigError
-    from stageway.pipelines.board import status
-    from stageway.pipelines.decisions import resume as lift
-    from stageway.pipelines.runner import Runner
-
-    opened, stage = open_workspace(workspace), stage or named
-    if stage is None:
-        raise ConfigError(f"stageway resume: which stage? one of {', '.join(opened.spec.stages)}")
-    with _opened(opened) as store:
-        hold, woken = lift(store, opened, stage)
-        if not as_json:
-            typer.echo(f"{stage} is not held any more" if hold is not None else f"{stage} was not held")
-        if woken and not status(opened, store).workers:
-            with _told() as tell:
-                for run in woken:
-                    Runner(opened, store).work(run_id=run.number, on_event=tell)
-        after = [found for run in woken if (found := store.runs.get(run.number)) is not None]
-    if as_json:
-        print_json({"hold": hold, "runs": after})
-    else:
-        for run in after:
-            typer.echo(_says(run))
-
-
-ENDINGS = ("done", "refused", "failed", "ended")
-GOOD = ("done", "ended")
-
 plan = single("plan", _plan, epilog="Example: [bold]stageway plan diabetes:2[/bold]")
 run = single("run", _run, epilog="Example: [bold]stageway run diabetes:2[/bold]")
 watch = single("watch", _watch, epilog="Example: [bold]stageway watch --once --json[/bold]")
@@ -476,6 +313,3 @@ worker = single("worker", _worker, epilog="Example: [bold]stageway worker[/bold]
 status = single("status", _status, epilog="Example: [bold]stageway status --json[/bold]")
 explain = single("explain", _explain, epilog="Example: [bold]stageway explain diabetes:3[/bold]")
 releases = single("releases", _releases, epilog="Example: [bold]stageway releases[/bold]")
-approve = single("approve", _approve, epilog='Example: [bold]stageway approve diabetes:2 --note "looks right"[/bold]')
-reject = single("reject", _reject, epilog='Example: [bold]stageway reject diabetes:2 --note "drifts"[/bold]')
-resume = single("resume", _resume, epilog="Example: [bold]stageway resume prod[/bold]")
