@@ -164,6 +164,20 @@ def test_a_run_that_waits_costs_a_row_and_goes_on(project: Project) -> None:
     assert project.effects() == [*WAY[:6], *WAY[5:]]
 
 
+def test_a_run_may_be_asked_again_as_often_as_somebody_likes_while_it_waits(project: Project) -> None:
+    project.register("diabetes:1")
+    project.script(**{"promote prod": {"raise": "WaitingError", "say": "needs an approval", "times": 12}})
+    with project.open() as store:
+        runner = Runner(project.workspace, store)
+        for _ in range(12):
+            run = runner.work(run_id=runner.start("diabetes:1").number)
+            assert run is not None
+            assert run.state == "waiting"
+        done = runner.work(run_id=runner.start("diabetes:1").number)
+        assert done is not None
+        assert done.outcome == "promoted"
+
+
 def test_a_held_stage_makes_runs_wait_until_it_is_resumed(project: Project) -> None:
     project.register("diabetes:1")
     with project.open() as opened:

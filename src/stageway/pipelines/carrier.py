@@ -97,7 +97,7 @@ class Carrier:
         self.notes = []
         self.say("task", f"{_name(task)} begins" + (f" (attempt {task.attempt})" if task.attempt > 1 else ""))
         try:
-            if task.attempt > CRASHES:
+            if task.attempt - task.retries > CRASHES:
                 raise StagewayError(f"{_name(task)}: {CRASHES} workers died in this task; see their logs")
             if (ended := self._ended_from_outside()) is not None:
                 return self._cancelled(ended)

@@ -165,7 +165,8 @@ class Journal:
                 self.store.runs.change(number, wanted="")
                 self._leave(claimed, "queued", reason, task.stage, None, detail=detail, attempt=task.attempt - 1)
             else:
-                self._leave(claimed, "waiting", reason, task.stage, None, detail=detail)
+                # A task that waits has done nothing, so however often it is asked again, it was not begun.
+                self._leave(claimed, "waiting", reason, task.stage, None, detail=detail, attempt=task.attempt - 1)
 
     def release(self, claimed: Claimed, reason: str, *, midway: bool = False) -> None:
         """Give the run back as it was before the task began; any worker may take it at once.
