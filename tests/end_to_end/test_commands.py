@@ -69,7 +69,8 @@ class Project:
         return subprocess.run(
             ["stageway", *arguments],
             cwd=self.root,
-            env={**self.home.environment, "STAGEWAY_CACHE": str(self.cache), **environ},
+            # On this user's own machine: CI=true would ask for a committed lock.
+            env={**self.home.environment, "CI": "", "STAGEWAY_CACHE": str(self.cache), **environ},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
