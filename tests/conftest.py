@@ -252,3 +252,25 @@ def make_workspace(tmp_path: Path, mlflow_database: Path) -> Callable[..., Works
         return workspace
 
     return make
+
+
+@pytest.fixture
+def make_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Make a small disk that is soon full: ``make_disk("256k")``."""
+    places: list[Path] = []
+
+    def make(size: str) -> Path:
+        if sys.platform != "linux" or os.geteuid() != 0:
+            pytest.skip("a small disk is a tmpfs mount, and only root may mount; run as root")
+        place = tmp_path / f"disk{len(places)}"
+        place.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+        mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+        if mounted.returncode:
+            pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.strip()}")
+        places.append(place)
+        return place
+
+    yield make
+    for place in places:
+        subprocess.run(["umount", "-l", str(place)], check=True)
