@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, Optional
 
@@ -28,6 +29,7 @@ from stageway.serving.settings import Settings
 
 IDLE_MILLISECONDS = 300_000
 LONGEST_SOCKET_PATH = 103
+LISTEN_SECONDS = 10.0
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -113,6 +115,9 @@ class Crew:
             pass
 
     def _publish(self) -> None:
+        if not self._listens():
+            self._fail("its workers are ready and do not listen; the log above may say why")
+            return
         self._control.ready = True
         if self._settings.uds:
             early = _early(self._settings.uds)
@@ -124,6 +129,21 @@ class Crew:
         if not self._settings.uds:
             address = "http://{}:{}".format(self._server.bind_addr, self._server.bind_port)
         print("stageway-serving: ready on {}, {}".format(address, workers), file=sys.stderr, flush=True)
+
+    def _listens(self) -> bool:
+        """Wait until connections are taken: a worker that is ready has still to begin to listen."""
+        uds = self._settings.uds
+        address: Any = str(_early(uds)) if uds else (self._server.bind_addr, self._server.bind_port)
+        family = socket.AF_UNIX if uds else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        end = time.monotonic() + LISTEN_SECONDS
+        while not self.failure and time.monotonic() < end:
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                try:
+                    probe.connect(address)
+                    return True
+                except OSError:
+                    time.sleep(0.002)
+        return False
 
     def _fail(self, sentence: str) -> None:
         self.failure = self.failure or sentence
