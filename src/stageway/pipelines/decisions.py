@@ -11,7 +11,7 @@ from typing import Literal
 from stageway.config.workspace import Workspace
 from stageway.dossier import Dossier
 from stageway.errors import ConfigError, RefusedError
-from stageway.facts import digest
+from stageway.gates.base import evidence_digest
 from stageway.pipelines.ledger import wake
 from stageway.store import Store
 from stageway.store.decisions import Decision
@@ -55,7 +55,7 @@ def decide(
         raise RefusedError(
             f"{model.label}: is not packaged yet, so there is nothing to decide on; `stageway run {model.label}`"
         )
-    seen = {kind: one.digest for kind, one in candidate(dossier, workspace, store, stage).items() if kind != "approval"}
+    seen = candidate(dossier, workspace, store, stage)
     with store.write():
         made = Decision(
             stage=stage,
@@ -65,7 +65,7 @@ def decide(
             by=by,
             note=note,
             at=store.now(),
-            evidence=digest(seen),
+            evidence=evidence_digest(seen),
         )
         store.decisions.put(made)
         going = [one for one in store.runs.going(workspace.spec.name) if one.model == model.id]
