@@ -1,46 +1,32 @@
-"""HTTP: routes, identities of a request, limits and headers. Every reply leaves through ``App._send``."""
+"""HTTP: from granian's scope and protocol to a route and back. Every reply leaves through ``App._send``."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-import uuid
-from typing import Any, Awaitable, Callable, Optional
+from typing import Any, Callable, Optional
 
-import orjson
 from granian.rsgi import ProtocolClosed, ProtocolError
 
-from stageway.serving import replies, swagger
+from stageway.serving import identity, replies
 from stageway.serving.control import ControlFile
-from stageway.serving.predictor import Predictor
-from stageway.serving.replies import BadRequestError, Reply
-from stageway.serving.scorer import Call, Scorer, ScoringError, log_traceback
+from stageway.serving.lane import Lane
+from stageway.serving.replies import Reply
+from stageway.serving.routes import Route
+from stageway.serving.scorer import Call
 from stageway.serving.settings import Settings
 
-REQUEST_ID = "x-request-id"
-MS_REQUEST_ID = "x-ms-request-id"
-CLIENT_REQUEST_ID = "x-ms-client-request-id"
-TRACE_ID = "traceid"
-LONGEST_ID = 100
-HEALTHY = Reply(200, b"Healthy", replies.TEXT)
 CLOSE = ("connection", "close")
 
 
 class App:
     """The RSGI application of one worker."""
 
-    def __init__(self, settings: Settings, scorer: Scorer, predictor: Predictor, control: ControlFile) -> None:
-        self._settings, self._scorer, self._predictor, self._control = settings, scorer, predictor, control
+    def __init__(self, settings: Settings, lane: Lane, control: ControlFile, routes: "dict[str, Route]") -> None:
+        self._settings, self._lane, self._control, self._routes = settings, lane, control, routes
         self._identity = list(settings.identity)
-        self._swagger = Reply(200, orjson.dumps(swagger.document(settings, scorer)))
-        self._contract = Reply(200, orjson.dumps(scorer.contract.to_json()))
-        self._routes: "dict[str, tuple[tuple[str, ...], Callable[[Any, Any], Awaitable[Reply]]]]" = {
-            "/": (("GET", "HEAD"), self._health),
-            "/score": (("POST", "GET", "OPTIONS"), self._score),
-            "/swagger.json": (("GET", "HEAD"), self._swagger_page),
-            "/contract.json": (("GET", "HEAD"), self._contract_page),
-        }
         self.on_serving: Callable[[], None] = lambda: None
+        self.guard: "Optional[Callable[[Any], Optional[Reply]]]" = None
+        """Returns a refusal for a request whose headers do not hold a valid key or token."""
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.on_serving()
@@ -53,7 +39,7 @@ class App:
         if counted:
             self._control.begin()
         try:
-            identities, reply = self._identities(scope.headers)
+            identities, reply = identity.of(scope.headers)
             if reply is None:
                 reply = await self._routed(scope, protocol)
             self._send(scope, protocol, reply, identities)
@@ -65,30 +51,23 @@ class App:
                 self._control.end()
 
     async def _routed(self, scope: Any, protocol: Any) -> Reply:
-        methods, page = self._routes.get(scope.path, ((), None))
-        if page is None:
+        route = self._routes.get(scope.path)
+        if route is None:
             known = ", ".join(self._routes)
             return replies.message(404, "there is no {}; this service has {}".format(scope.path, known))
-        if scope.method not in methods:
+        if scope.method not in route.methods:
             reply = replies.message(405, "{} does not take {}".format(scope.path, scope.method))
-            reply.headers.append(("allow", ", ".join(methods)))
+            reply.headers.append(("allow", ", ".join(route.methods)))
             return reply
-        return await page(scope, protocol)
+        if route.guarded and self.guard is not None:
+            refusal = self.guard(scope.headers)
+            if refusal is not None:
+                return refusal
+        return route.page(scope) if route.page is not None else await self._scored(route, scope, protocol)
 
-    async def _health(self, scope: Any, protocol: Any) -> Reply:
-        return HEALTHY if self._control.ready else replies.message(503, "the service is starting")
-
-    async def _swagger_page(self, scope: Any, protocol: Any) -> Reply:
-        if scope.query_string not in ("", "version=2", "version=2.0"):
-            return replies.message(404, "the description is there in version 2 only; ask for /swagger.json")
-        return self._swagger
-
-    async def _contract_page(self, scope: Any, protocol: Any) -> Reply:
-        return self._contract
-
-    async def _score(self, scope: Any, protocol: Any) -> Reply:
+    async def _scored(self, route: Route, scope: Any, protocol: Any) -> Reply:
         if scope.method == "OPTIONS":
-            return Reply(200, b"", replies.TEXT, [("allow", "POST, GET, OPTIONS")])
+            return Reply(200, b"", replies.TEXT, [("allow", ", ".join(route.methods))])
         body = b"" if scope.method == "GET" else await self._body(scope.headers, protocol)
         if body is None:
             limit = self._settings.max_body
@@ -97,32 +76,11 @@ class App:
             return reply
         headers = scope.headers
         content_type = headers.get("content-type") or ""
-        call = Call(scope.method, body, scope.query_string, content_type, lambda: dict(headers.items()))
-        limit_seconds = self._settings.scoring_timeout
-        try:
-            reply = await self._predictor.submit(self._answer, call, limit_seconds)
-        except asyncio.TimeoutError:
-            reply = replies.message(500, "scoring took more than its limit of {:g} ms".format(limit_seconds * 1000))
-            reply.failed, reply.seconds = True, limit_seconds
+        call = Call(scope.method, scope.path, body, scope.query_string, content_type, lambda: dict(headers.items()))
+        assert route.read is not None
+        reply = await self._lane.score(route.read, call)
         reply.headers.append(("x-ms-run-function-failed", str(reply.failed)))
         reply.headers.append(("x-ms-run-fn-exec-ms", "{:.3f}".format(reply.seconds * 1000)))
-        return reply
-
-    def _answer(self, call: Call) -> Reply:
-        """Score one call; on the prediction thread, so that a large body does not hold the event loop up either."""
-        begun = time.perf_counter()
-        try:
-            reply = replies.of(self._scorer.score(call))
-        except BadRequestError as error:
-            return replies.message(error.status, error.message)
-        except ScoringError:
-            reply = replies.message(500, "the model's code raised an error; the log of the service has the traceback")
-            reply.failed = True
-        except Exception as error:
-            log_traceback(error)
-            reply = replies.message(500, "the reply cannot be written as JSON; the log of the service says why")
-            reply.failed = True
-        reply.seconds = time.perf_counter() - begun
         return reply
 
     async def _body(self, headers: Any, protocol: Any) -> Optional[bytes]:
@@ -142,24 +100,6 @@ class App:
             elif size > 2 * limit:
                 break
         return bytes(body) if size <= limit else None
-
-    def _identities(self, headers: Any) -> "tuple[list[tuple[str, str]], Optional[Reply]]":
-        """Return the headers that name this request, and a refusal when a name is too long."""
-        given = headers.get(REQUEST_ID)
-        client = headers.get(CLIENT_REQUEST_ID)
-        ms = headers.get(MS_REQUEST_ID)
-        trace = headers.get(TRACE_ID)
-        for name, value in ((REQUEST_ID, given), (MS_REQUEST_ID, ms), (CLIENT_REQUEST_ID, client)):
-            if value is not None and len(value) > LONGEST_ID:
-                sentence = "the header {} is longer than {} characters".format(name, LONGEST_ID)
-                return [], replies.message(431, sentence)
-        own = given or str(uuid.uuid4())
-        found = [(REQUEST_ID, own), (MS_REQUEST_ID, ms or client or own)]
-        if client or ms:
-            found.append((CLIENT_REQUEST_ID, client or ms))
-        if trace:
-            found.append(("TraceId", trace))
-        return found, None
 
     def _send(self, scope: Any, protocol: Any, reply: Reply, identities: "list[tuple[str, str]]") -> None:
         headers = [("content-type", reply.content_type), *self._identity, *identities, *reply.headers]

@@ -11,14 +11,14 @@ from types import ModuleType
 from typing import Any, Callable, Mapping
 
 from stageway.contract import Contract
-from stageway.serving import decorators
+from stageway.serving import decorators, replies
 from stageway.serving.replies import BadRequestError, loads
-from stageway.serving.scorer import Call, ScoringError, StartError, log_traceback, said
+from stageway.serving.scorer import Alone, Call, ScoringError, StartError, Work, log_traceback, said
 
 REQUEST_HEADERS = "request_headers"
 
 
-class EntryScript:
+class EntryScript(Alone):
     """The user's script, loaded and checked; ``init`` runs in ``start``."""
 
     def __init__(self, path: Path) -> None:
@@ -45,12 +45,15 @@ class EntryScript:
             log_traceback(error)
             raise StartError("init() of {} raised {}".format(self.name, said(error))) from error
 
-    def score(self, call: Call) -> Any:
+    def read(self, call: Call) -> Work:
         arguments = self._text(call) if self.declared is None else self._declared(call)
         if self._wants_headers:
             arguments[REQUEST_HEADERS] = Headers(call.headers())
+        return Work(arguments, replies.of)
+
+    def run(self, data: Any) -> Any:
         try:
-            return self._run(**arguments)
+            return self._run(**data)
         except BaseException as error:
             if self.declared is not None and not self._reached(error):
                 # The decorators turn JSON into arrays and tables before run is called.

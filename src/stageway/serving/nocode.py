@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from stageway.contract import Contract, Schema
+from stageway.serving import replies
 from stageway.serving.replies import BadRequestError, loads
-from stageway.serving.scorer import Call, Scorer, ScoringError, StartError, log_traceback, said
+from stageway.serving.scorer import Alone, Call, Scorer, ScoringError, StartError, Work, log_traceback, said
 
 PICKLES = (".pkl", ".pickle", ".joblib", ".sav")
 METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples", "transform")
 
 
-class ScikitLearn:
+class ScikitLearn(Alone):
     """One scikit-learn model: ``{"data": [[...]], "method": "predict"}`` is answered by ``{"predict": [...]}``."""
 
     declared: "Optional[dict[str, Any]]" = None
@@ -39,7 +40,7 @@ class ScikitLearn:
     def start(self) -> None:
         """Nothing more: the constructor has read the model."""
 
-    def score(self, call: Call) -> Any:
+    def read(self, call: Call) -> Work:
         given: Any = call.query_values() if call.method == "GET" else loads(call.body)
         if not isinstance(given, dict) or "data" not in given:
             raise BadRequestError("the parameter 'data' is missing; send {\"data\": [[...]]}")
@@ -47,8 +48,12 @@ class ScikitLearn:
         if method not in self._methods:
             raise BadRequestError("no method {!r}; the model has {}".format(method, ", ".join(self._methods)))
         rows = self._rows(given["data"])
+        return Work((method, rows), lambda result: replies.of({method: result}))
+
+    def run(self, data: Any) -> Any:
+        method, rows = data
         try:
-            return {method: getattr(self._model, method)(rows)}
+            return getattr(self._model, method)(rows)
         except (ValueError, TypeError) as error:
             raise BadRequestError("the model refused the data: {}".format(said(error))) from None
         except BaseException as error:

@@ -1,4 +1,4 @@
-"""What answers ``/score``: an entry script, or a framework that needs none. Both keep this contract."""
+"""What answers a request: an entry script, or a framework that needs none. Both keep this contract."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import sys
 import traceback
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Callable, Mapping, Optional, Protocol
+from typing import Any, Callable, Hashable, Mapping, Optional, Protocol
 from urllib.parse import parse_qsl
 
 from stageway.contract import Contract
 from stageway.errors import StagewayError
+from stageway.serving.replies import BadRequestError, Reply
 
 OURS = ("stageway.serving", "importlib._bootstrap", "importlib._bootstrap_external")
 
@@ -28,9 +29,10 @@ class ScoringError(StagewayError):
 
 @dataclass(frozen=True)
 class Call:
-    """One request to ``/score``."""
+    """One request as it came in, its body read."""
 
     method: str
+    path: str
     body: bytes
     query: str
     content_type: str
@@ -44,19 +46,87 @@ class Call:
         return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
 
 
+class Work:
+    """What one request asks of the model, understood: *data* is for ``Scorer.run``, *write* makes the reply.
+
+    Works of an equal *key* may be joined, *rows* says how many rows each has; one with the key ``None`` is run alone.
+    """
+
+    __slots__ = ("data", "key", "rows", "write")
+
+    def __init__(self, data: Any, write: "Callable[[Any], Reply]", key: Hashable = None, rows: int = 1) -> None:
+        self.data, self.write, self.key, self.rows = data, write, key, rows
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A named input or output in the words of the Open Inference Protocol: ``FP64``, ``[-1, 10]``; -1 is any length."""
+
+    name: str
+    datatype: str
+    shape: "tuple[int, ...]"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The tensors that a model takes and gives; *platform* as the protocol's registry of platforms names it."""
+
+    inputs: "tuple[Tensor, ...]" = ()
+    outputs: "tuple[Tensor, ...]" = ()
+    platform: str = ""
+
+
 class Scorer(Protocol):
-    """Loaded by its constructor, on a worker's main thread; the two methods are called on its prediction thread."""
+    """Loaded by its constructor, on a worker's main thread; the other methods are called on its prediction threads.
+
+    ``read``, ``take`` and ``run`` raise ``BadRequestError`` if the client is wrong, ``ScoringError`` if we are.
+    """
 
     contract: Contract
     """What it declares; its source is ``none`` where it declares nothing."""
     declared: "Optional[dict[str, Any]]"
     """The same as Swagger schemas with examples, ``{"input": ..., "output": ...}``, where there are decorators."""
+    signature: Optional[Signature]
+    """The same as tensors, or ``None`` where only the body's own form is known."""
 
     def start(self) -> None:
         """Get ready to score; ``StartError`` ends the service."""
 
-    def score(self, call: Call) -> Any:
-        """Return what JSON is to be made of; ``BadRequestError`` if the client is wrong, ``ScoringError`` if we are."""
+    def read(self, call: Call) -> Work:
+        """Understand a request to ``/score``."""
+
+    def take(self, tensors: "Mapping[str, Any]") -> Work:
+        """Understand named arrays instead; the caller writes the reply, from ``give`` of the result."""
+
+    def give(self, result: Any) -> "dict[str, Any]":
+        """Return a result of ``run`` as named arrays."""
+
+    def run(self, data: Any) -> Any:
+        """Score."""
+
+    def join(self, parts: "list[Any]") -> Any:
+        """Return the data of works of one key as one."""
+
+    def split(self, result: Any, rows: "list[int]") -> "list[Any]":
+        """Return the results of joined works, in their order; ``ValueError`` when there is not one for each row."""
+
+
+class Alone:
+    """What a scorer is that knows neither tensors nor independent rows; scorers that do override these."""
+
+    signature: Optional[Signature] = None
+
+    def take(self, tensors: "Mapping[str, Any]") -> Work:
+        raise BadRequestError("the model declares no tensors; send its own JSON to /score", status=404)
+
+    def give(self, result: Any) -> "dict[str, Any]":
+        raise TypeError("a model without declared tensors gave {!r}".format(type(result).__name__))
+
+    def join(self, parts: "list[Any]") -> Any:
+        raise TypeError("works without a key are not joined")
+
+    def split(self, result: Any, rows: "list[int]") -> "list[Any]":
+        raise TypeError("works without a key are not joined")
 
 
 def log_traceback(error: BaseException) -> None:

@@ -48,11 +48,11 @@ def _app(settings: Settings, parent: Any) -> Any:
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger().setLevel(level if isinstance(logging.getLevelName(level), int) else "INFO")
 
-    from stageway.serving import nocode
+    from stageway.serving import nocode, v1
     from stageway.serving.app import App
     from stageway.serving.control import ControlFile
     from stageway.serving.entry import EntryScript
-    from stageway.serving.predictor import Predictor
+    from stageway.serving.lane import Lane
     from stageway.serving.scorer import Scorer
 
     control = ControlFile.open(settings.control)
@@ -61,9 +61,11 @@ def _app(settings: Settings, parent: Any) -> Any:
     scorer: Scorer = nocode.load(framework) if framework else EntryScript(Path(settings.entry_script))
     if settings.contract and scorer.contract.source != "decorators":
         scorer.contract = Contract.from_json(json.loads(Path(settings.contract).read_text()))
-    predictor = Predictor()
-    predictor.call(scorer.start)
-    app = App(settings, scorer, predictor, control)
+    # A script's rows are independent only if its author says so.
+    joins = settings.batching == "on" or (settings.batching == "auto" and bool(framework))
+    lane = Lane(settings, scorer, joins=joins)
+    lane.call(scorer.start)
+    app = App(settings, lane, control, v1.routes(settings, scorer, control))
     app.on_serving = lambda: parent.send((READY, os.getpid(), ""))
     return app
 
