@@ -7,7 +7,7 @@ import sys
 import traceback
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Callable, Hashable, Mapping, Optional, Protocol
+from typing import Any, Callable, Hashable, Mapping, Optional, Protocol, Sequence
 from urllib.parse import parse_qsl
 
 from stageway.contract import Contract
@@ -95,11 +95,15 @@ class Scorer(Protocol):
     def read(self, call: Call) -> Work:
         """Understand a request to ``/score``."""
 
-    def take(self, tensors: "Mapping[str, Any]") -> Work:
-        """Understand named arrays instead; the caller writes the reply, from ``give`` of the result."""
+    def take(self, tensors: "Mapping[str, Any]", outputs: "Sequence[str]") -> Work:
+        """Understand named arrays instead, which are as ``signature.inputs`` says, in its order and datatypes.
 
-    def give(self, result: Any) -> "dict[str, Any]":
-        """Return a result of ``run`` as named arrays."""
+        *outputs* are the names that are asked for; none leaves it to the scorer. Whatever ``write`` is, the caller
+        writes the reply, from ``give`` of the result.
+        """
+
+    def give(self, result: Any, outputs: "Sequence[str]") -> "dict[str, Any]":
+        """Return a result of ``run`` as named arrays; *outputs* is what ``take`` had."""
 
     def run(self, data: Any) -> Any:
         """Score."""
@@ -116,10 +120,10 @@ class Alone:
 
     signature: Optional[Signature] = None
 
-    def take(self, tensors: "Mapping[str, Any]") -> Work:
+    def take(self, tensors: "Mapping[str, Any]", outputs: "Sequence[str]") -> Work:
         raise BadRequestError("the model declares no tensors; send its own JSON to /score", status=404)
 
-    def give(self, result: Any) -> "dict[str, Any]":
+    def give(self, result: Any, outputs: "Sequence[str]") -> "dict[str, Any]":
         raise TypeError("a model without declared tensors gave {!r}".format(type(result).__name__))
 
     def join(self, parts: "list[Any]") -> Any:
