@@ -40,6 +40,8 @@ class Settings:
     max_body: int = 100 * MEGABYTE
     body_timeout: float = 60.0
     """How long a client may take to send its body, then 408."""
+    idle_timeout: float = 300.0
+    """How long a connection may take to send its next request's headers; then it is closed."""
     stop_timeout: int = 30
     auth: str = ""
     """JSON file with the digests of keys and the public key of tokens, read again when it changes."""
@@ -52,6 +54,8 @@ class Settings:
     docs: bool = False
     """Serve ``/docs``, a page to try a request."""
     log_format: str = "text"
+    access_log: bool = False
+    """Log every request: method, path, status, milliseconds, request id."""
     telemetry: bool = False
     """Export metrics by OTLP (v1: appInsightsEnabled)."""
     collect: str = ""
