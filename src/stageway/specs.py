@@ -139,6 +139,45 @@ class RolloutSpec(Spec):
     bake: Duration = Field(default=0.0, description="how long each share is watched, such as 10m")
 
 
+class RequestsSpec(Spec):
+    """Limits of the requests to one replica."""
+
+    timeout: Duration = Field(default=60.0, gt=0, description="from a request's arrival to its reply; beyond it: 504")
+    concurrency: int = Field(default=1, ge=1, le=64, description="calls of run() at once in one worker")
+    queue_wait: Duration | None = Field(
+        default=None, gt=0, description="longest wait for run() to begin; beyond it: 503; default: the timeout"
+    )
+    body: Memory = Field(default=100.0, gt=0, description="largest body; beyond it: 413")
+
+
+class CollectSpec(Spec):
+    """Which inputs and outputs are kept as Parquet."""
+
+    share: Share = Field(default=1.0, description="share of the requests that is kept, such as 10%")
+    without: tuple[str, ...] = Field(default=(), description="names of fields that are left out")
+    keep: Memory = Field(default=1024.0, gt=0, description="room on disk; the oldest files make way")
+
+
+class SecretSpec(Spec):
+    """Where a secret is; never the secret itself."""
+
+    env: str | None = Field(default=None, description="name of an environment variable")
+    file: str | None = Field(default=None, description="path of a file that holds it and nothing else")
+
+    @model_validator(mode="after")
+    def _one(self) -> SecretSpec:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("write one of env: NAME and file: PATH")
+        return self
+
+
+class AuthSpec(Spec):
+    """Keys and tokens that requests must bring."""
+
+    file: str = Field(description="what `stageway keys make` wrote: digests of keys, public keys of tokens")
+    test_key: SecretSpec = Field(description="where the smoke test finds a key: {env: NAME} or {file: PATH}")
+
+
 class StageSpec(Spec):
     """A named step on the way: a target, a deployment config, gates."""
 
@@ -151,6 +190,11 @@ class StageSpec(Spec):
     rollout: RolloutSpec = Field(default=RolloutSpec(), description="how traffic moves to a new release")
     ready_timeout: Duration = Field(default=60.0, description="how long a release may take until it answers")
     drain_timeout: Duration = Field(default=30.0, description="how long a replaced release may finish its requests")
+    requests: RequestsSpec = Field(default=RequestsSpec(), description="limits of the requests to one replica")
+    auth: AuthSpec | None = Field(default=None, description="keys and tokens that requests must bring")
+    cors: tuple[str, ...] = Field(default=(), description="origins that browsers may call from; '*': any")
+    collect: CollectSpec | None = Field(default=None, description="keep inputs and outputs as Parquet")
+    telemetry: bool = Field(default=False, description="export metrics by OTLP to OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
 class WorkspaceSpec(Spec):

@@ -71,7 +71,10 @@ def test_every_built_in_gate_has_its_section() -> None:
 
 def test_every_key_of_the_pipeline_file_is_explained() -> None:
     schema = json_schema()
-    for part in ("ServeSpec", "StageSpec", "SmokeTestSpec", "WorkspaceSpec", "ProfileSpec", "RolloutSpec"):
+    elsewhere = ("GateSpec", "TriggerSpec", "ResourcesSpec", "SecretSpec")
+    parts = [one for one in schema["$defs"] if one.endswith("Spec") and one not in elsewhere]
+    assert {"ServeSpec", "StageSpec", "RequestsSpec", "AuthSpec", "CollectSpec"} <= set(parts)
+    for part in parts:
         for key in schema["$defs"][part]["properties"]:
             assert re.search(rf"`(?:[a-z-]+\.)?{key}(?:\.[a-z0-9]+)?`", TEXTS["docs/stageway-yml.md"]), f"{part}: {key}"
 

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -184,10 +184,12 @@ class Bundle:
         release: str,
         version: str | None = None,
         env: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
     ) -> Launch:
         """Say how to start the server on the app root *app*, on the Unix socket *uds* or else on *host* and *port*.
 
-        *version* is ``name:version`` for the reply headers; *env* is what a deployment sets beside the serve config.
+        *version* is ``name:version`` for the reply headers; *env* and *arguments* are what a deployment sets beside the
+        serve config.
         """
         command, ours = self.python_command()
         argv = [*command, "-m", "stageway.serving"]
@@ -202,7 +204,7 @@ class Bundle:
             argv += ["--framework", str(manifest.framework)]
         if manifest.contract is not None:
             argv += ["--contract", str(app / OURS / "contract.json")]
-        argv += ["--release", release, "--model-version", version or self.label]
+        argv += ["--release", release, "--model-version", version or self.label, *arguments]
         ours |= {"AML_APP_ROOT": str(app), "AZUREML_MODEL_DIR": manifest.model_dir}
         if manifest.source_directory is not None:
             ours["AZUREML_SOURCE_DIRECTORY"] = manifest.source_directory

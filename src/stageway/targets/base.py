@@ -11,6 +11,9 @@ from typing import Any, Literal, Protocol
 
 from stageway.facts import Fact, digest
 from stageway.release import Release
+from stageway.specs import CollectSpec, RequestsSpec
+
+MEBIBYTE = 2**20
 
 Health = Literal["starting", "ready", "failed", "draining", "stopped"]
 
@@ -25,11 +28,34 @@ class DeploymentConfig(Fact):
     ready_timeout: float = 60.0
     drain_timeout: float = 30.0
     environment_variables: dict[str, str] = {}
+    requests: RequestsSpec = RequestsSpec()
+    auth_file: Path | None = None
+    cors: tuple[str, ...] = ()
+    collect: CollectSpec | None = None
+    telemetry: bool = False
     options: dict[str, Any] = {}
 
     @property
     def digest(self) -> str:
         return digest(self.model_dump(mode="json"))
+
+    def arguments(self, *, auth: Path | None, collected: Path) -> list[str]:
+        """Say this to the scoring server, which finds *auth* and may write below *collected*."""
+        requests = self.requests
+        found = ["--timeout", f"{requests.timeout:g}", "--concurrency", str(requests.concurrency)]
+        found += ["--max-body", str(round(requests.body * MEBIBYTE))]
+        if requests.queue_wait is not None:
+            found += ["--queue-wait", f"{requests.queue_wait:g}"]
+        if auth is not None:
+            found += ["--auth", str(auth)]
+        for origin in self.cors:
+            found += ["--cors", origin]
+        if self.collect is not None:
+            found += ["--collect", str(collected), "--collect-share", f"{self.collect.share:g}"]
+            found += ["--collect-keep", str(round(self.collect.keep * MEBIBYTE))]
+            for name in self.collect.without:
+                found += ["--collect-without", name]
+        return [*found, "--telemetry"] if self.telemetry else found
 
 
 class Want(Fact):

@@ -46,13 +46,14 @@ class Answer:
 
 
 class Client:
-    """A client of the service at *endpoint*, such as ``http://127.0.0.1:8890``."""
+    """A client of the service at *endpoint*, such as ``http://127.0.0.1:8890``; every request brings *headers*."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, headers: Mapping[str, str] | None = None) -> None:
         self.check: Callable[[Answer], None] = lambda answer: None
         """Is shown every answer before the caller gets it, and may raise."""
         self.endpoint = endpoint.rstrip("/")
         self._session = requests.Session()
+        self._session.headers.update(headers or {})
         # A proxy of the environment is not asked for what runs on this machine.
         self._session.trust_env = not _is_loopback(urlsplit(endpoint).hostname or "")
 

@@ -22,6 +22,7 @@ from stageway.evidence import Profile
 from stageway.gates.base import refusals as gate_refusals
 from stageway.release import Release
 from stageway.targets.base import DeploymentConfig, Observed, Target, Want
+from stageway.tasks.access import auth_file
 from stageway.tasks.base import open_registry, open_target, service_name
 from stageway.tasks.judging import evidence_of
 
@@ -53,6 +54,10 @@ def refusals(workspace: Workspace, stage: str) -> list[str]:
             f"resources: target {spec.target!r} does not enforce cpu and memory; "
             "write `resources: auto`, which only recommends"
         )
+    try:
+        auth_file(workspace, stage)
+    except ConfigError as error:
+        found.append(error.message.partition(f"stages.{stage}.")[2])
     found += [f"gates.{one}" for one in gate_refusals(spec.gates, list(workspace.spec.stages))]
     return [f"stages.{stage}.{one}" for one in found]
 
@@ -75,6 +80,11 @@ def want(workspace: Workspace, stage: str, release: Release, profile: Profile | 
         workers=spec.workers,
         ready_timeout=spec.ready_timeout,
         drain_timeout=spec.drain_timeout,
+        requests=spec.requests,
+        auth_file=auth_file(workspace, stage),
+        cors=spec.cors,
+        collect=spec.collect,
+        telemetry=spec.telemetry,
     )
     folder = _bundle(workspace, release, target)
     return Want(service=service_name(workspace, stage), stage=stage, release=release, config=config, bundle=folder)

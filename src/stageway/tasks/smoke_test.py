@@ -20,6 +20,7 @@ from stageway.evidence import Evidence, SmokeCheck, SmokeResult
 from stageway.samples import Sample
 from stageway.specs import SmokeTestSpec
 from stageway.tasks import replies
+from stageway.tasks.access import key_headers
 from stageway.tasks.asking import Answer, Client
 from stageway.tasks.base import open_registry, open_target, samples_for, serving_already
 from stageway.tasks.placing import remember
@@ -41,7 +42,7 @@ def smoke_test(
     open_target(workspace, stage)
     spec = workspace.spec.stages[stage].smoke_test
     samples = samples_for(dossier, workspace, open_registry(workspace))
-    with Client(deployment.endpoint) as client:
+    with Client(deployment.endpoint, key_headers(workspace, stage)) as client:
         checks = [_health(client, deployment, dossier, workspace)]
         if checks[0].passed:
             client.check = lambda answer: _same(answer, deployment, dossier)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,9 @@ from stageway.targets.local.place import Labels, ServicePlace, services, unwrita
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables by which numeric libraries limit their threads."""
 
+COLLECTED = "collected"
+"""Folder of the workspace's state with the inputs and outputs that services kept."""
+
 
 class LocalTarget:
     """Runs releases as processes of this machine, each service behind a stable port on 127.0.0.1."""
@@ -31,7 +35,9 @@ class LocalTarget:
 
     def plan(self, want: Want) -> list[str]:
         """Say what differs here from a target with containers."""
-        found = ["requests are not authenticated: the endpoint is on 127.0.0.1, for this machine only"]
+        found = []
+        if want.config.auth_file is None:
+            found.append("requests are not authenticated: the endpoint is on 127.0.0.1, for this machine only")
         if want.config.cpu is not None or want.config.memory_mib is not None:
             found.append("cpu and memory are not enforced by local; cpu limits the threads of numeric libraries")
         if want.bundle is not None:
@@ -95,7 +101,9 @@ class LocalTarget:
             raise ConfigError(f"release {want.release.id} has no bundle on this machine; run `stageway package` first")
         bundle = Bundle.read(want.bundle)
         bundle.unpack(fresh)
-        env = dict(want.config.environment_variables)
+        env = {"SERVICE_NAME": want.service, **want.config.environment_variables}
+        if want.config.telemetry:
+            env = {**{name: text for name, text in os.environ.items() if name.startswith("OTEL_")}, **env}
         if want.config.cpu is not None:
             threads = str(max(1, round(want.config.cpu / want.config.workers)))
             env = {**dict.fromkeys(THREADS, threads), **env}
@@ -107,6 +115,7 @@ class LocalTarget:
             release=want.release.id,
             version=want.release.label,
             env=env,
+            arguments=want.config.arguments(auth=want.config.auth_file, collected=self.workspace.state / COLLECTED),
         )
 
     def observe(self, service: str) -> Observed:
