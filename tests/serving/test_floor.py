@@ -13,9 +13,9 @@ import stageway
 from stageway.serving import REQUIREMENTS
 
 SOURCE = Path(stageway.__file__).parent
-LAYER = [SOURCE / "errors.py", SOURCE / "contract.py", *sorted((SOURCE / "serving").glob("*.py"))]
+LAYER = [SOURCE / "errors.py", SOURCE / "contract.py", *sorted((SOURCE / "serving").rglob("*.py"))]
 # What a model or a script brings along, imported only when it does.
-BROUGHT = {"numpy", "pandas", "joblib", "inference_schema"}
+BROUGHT = {"numpy", "pandas", "joblib", "inference_schema", "sklearn"}
 
 
 @pytest.mark.parametrize("path", LAYER, ids=lambda path: path.name)

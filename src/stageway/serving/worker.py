@@ -48,7 +48,7 @@ def _app(settings: Settings, parent: Any) -> Any:
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger().setLevel(level if isinstance(logging.getLevelName(level), int) else "INFO")
 
-    from stageway.serving import nocode, v1
+    from stageway.serving import frameworks, v1
     from stageway.serving.app import App
     from stageway.serving.control import ControlFile
     from stageway.serving.entry import EntryScript
@@ -58,7 +58,7 @@ def _app(settings: Settings, parent: Any) -> Any:
     control = ControlFile.open(settings.control)
     control.claim()
     framework = settings.framework
-    scorer: Scorer = nocode.load(framework) if framework else EntryScript(Path(settings.entry_script))
+    scorer: Scorer = frameworks.load(settings) if framework else EntryScript(Path(settings.entry_script))
     if settings.contract and scorer.contract.source != "decorators":
         scorer.contract = Contract.from_json(json.loads(Path(settings.contract).read_text()))
     # A script's rows are independent only if its author says so.

@@ -1,0 +1,63 @@
+"""Which file below the model's folder is the model, and what is said when it cannot be read."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any, Callable
+
+from stageway.serving.scorer import StartError, log_traceback, said
+
+PICKLES = (".pkl", ".pickle", ".joblib", ".sav")
+
+
+def folder() -> Path:
+    """Return the folder of the one model that is served."""
+    return Path(os.environ.get("AZUREML_MODEL_DIR", "azureml-models"))
+
+
+def one_file(endings: "tuple[str, ...]") -> Path:
+    """Return the one model file below the model's folder: by its ending, else the only file there is."""
+    top = folder()
+    files = sorted(path for path in top.rglob("*") if path.is_file())
+    return _one(top, [path for path in files if path.suffix.lower() in endings] or files, "file")
+
+
+def one_folder(mark: str) -> Path:
+    """Return the one folder, the model's own or below it, that holds a file called *mark*."""
+    top = folder()
+    return _one(top, sorted(path.parent for path in top.rglob(mark) if path.is_file()), "folder with " + mark)
+
+
+def package(name: str, wanted: str) -> Any:
+    """Import *name*; where it is missing say that *wanted* belongs into the dependencies."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        sentence = "the package {} is missing ({}); add it to the dependencies and lock them again"
+        raise StartError(sentence.format(wanted, error)) from error
+
+
+def read(path: Path, reader: "Callable[[Path], Any]") -> Any:
+    """Return what *reader* makes of *path*; the log has the traceback of what it cannot read."""
+    try:
+        return reader(path)
+    except StartError:
+        raise
+    except BaseException as error:
+        log_traceback(error)
+        raise StartError("model {} cannot be read: {}".format(path, said(error))) from error
+
+
+def unpickled(path: Path) -> Any:
+    """Return the object in a file that joblib or pickle wrote."""
+    return read(path, package("joblib", "scikit-learn").load)
+
+
+def _one(top: Path, found: "list[Path]", what: str) -> Path:
+    if len(found) == 1:
+        return found[0]
+    listed = ", ".join(str(path.relative_to(top)) for path in found[:5]) or "none"
+    sentence = "without an entry script one model {} is served; {} holds {}: {}"
+    raise StartError(sentence.format(what, top, len(found), listed))

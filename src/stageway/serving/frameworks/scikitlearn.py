@@ -1,0 +1,104 @@
+"""scikit-learn: one model file of joblib, pickle or skops."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from pathlib import Path
+from typing import Any, Iterator
+
+from stageway.serving.frameworks import files
+from stageway.serving.frameworks.tabular import Tabular, column_names, methods_of
+from stageway.serving.scorer import StartError
+from stageway.serving.settings import Settings
+
+SKOPS = ".skops"
+TRUSTED = "SKOPS_TRUSTED_TYPES"
+METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples", "transform")
+ORDINARY = ("sklearn", "xgboost", "lightgbm")
+OF_THE_BATCH = {"NMF", "MiniBatchNMF", "BernoulliRBM", "FunctionTransformer", "TransformedTargetRegressor"}
+"""Estimators whose result for a row may depend on the other rows, on chance, or on a user's function."""
+
+
+class ScikitLearn(Tabular):
+    """One scikit-learn model, or one of a package that keeps scikit-learn's interface."""
+
+    def __init__(self, settings: Settings) -> None:
+        path = files.one_file((*files.PICKLES, SKOPS))
+        self.model = _from_skops(path) if path.suffix.lower() == SKOPS else files.unpickled(path)
+        self._config = _Config()
+        # Rows come without names; the count of their columns is checked instead.
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        super().__init__(
+            methods_of(self.model, METHODS, path),
+            getattr(self.model, "n_features_in_", None),
+            column_names(getattr(self.model, "feature_names_in_", None)),
+            "sklearn",
+            independent=settings.batching == "on" or all(map(_by_row, _parts(self.model))),
+        )
+
+    def score(self, method: str, rows: Any) -> Any:
+        call = getattr(self.model, method)
+        if self._config.quick(rows):
+            return call(rows)
+        with self._config.strict():
+            return call(rows)
+
+
+class _Config:
+    """scikit-learn's checks of what comes in, left out where we know the answer: they cost more than small models.
+
+    Its configuration belongs to a thread, so each prediction thread is set once.
+    """
+
+    def __init__(self) -> None:
+        import sklearn
+
+        self._sklearn: Any = sklearn
+        self._thread = threading.local()
+
+    def quick(self, rows: Any) -> bool:
+        """Tell whether *rows* are numbers that need no check; prepares the thread for them."""
+        if not hasattr(self._thread, "set"):
+            known = self._sklearn.get_config()
+            wanted = {"assume_finite": True, "skip_parameter_validation": True}
+            self._sklearn.set_config(**{key: value for key, value in wanted.items() if key in known})
+            self._thread.set = True
+        kind = getattr(getattr(rows, "dtype", None), "kind", "")
+        if kind != "f":
+            return kind in ("i", "u", "b")
+        flat = rows.ravel()
+        # One pass: NaN and infinity are not below, nor is what would not fit into the 32 bits that trees use.
+        return bool(flat.dot(flat) < 1e76)
+
+    def strict(self) -> Any:
+        return self._sklearn.config_context(assume_finite=False)
+
+
+def _from_skops(path: Path) -> Any:
+    """Load a file of skops, which makes only types that it or the service's owner trusts."""
+    io = files.package("skops.io", "skops")
+    trusted = [name.strip() for name in os.environ.get(TRUSTED, "").split(",") if name.strip()]
+    unknown = files.read(path, lambda path: io.get_untrusted_types(file=path))
+    strangers = [name for name in unknown if name not in trusted]
+    if strangers:
+        sentence = "model {} holds types that skops does not trust: {}; if you do, name them in {}"
+        raise StartError(sentence.format(path, ", ".join(strangers), TRUSTED))
+    return files.read(path, lambda path: io.load(path, trusted=unknown))
+
+
+def _parts(model: Any) -> "Iterator[Any]":
+    """Yield the model, the estimators it is made of, and what else they were given that can be called."""
+    yield model
+    parameters = model.get_params(deep=True) if hasattr(model, "get_params") else {"": model}
+    for value in parameters.values():
+        if hasattr(value, "get_params") or callable(value):
+            yield value
+
+
+def _by_row(part: Any) -> bool:
+    """Tell whether *part* is known to treat every row on its own."""
+    kind = part if callable(part) and hasattr(part, "__module__") and not hasattr(part, "get_params") else type(part)
+    package = (getattr(kind, "__module__", "") or "").partition(".")[0]
+    return package in (*ORDINARY, "numpy", "builtins") and kind.__name__ not in OF_THE_BATCH

@@ -1,0 +1,222 @@
+"""Models of rows and columns: ``{"data": [[...]], "method": "predict"}`` is answered by ``{"predict": [...]}``."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Mapping, Optional
+
+from stageway.contract import Contract, Schema
+from stageway.serving import replies
+from stageway.serving.replies import BadRequestError, Reply, loads
+from stageway.serving.scorer import Call, ScoringError, Signature, StartError, Tensor, Work, log_traceback, said
+
+KINDS = {"f": "number", "i": "integer", "u": "integer", "b": "boolean", "U": "string", "O": "string"}
+DATATYPES = {"f": "FP64", "i": "INT64", "u": "UINT64", "b": "BOOL", "U": "BYTES", "O": "BYTES"}
+
+
+class Tabular:
+    """What scikit-learn, XGBoost and LightGBM have in common; work is ``(method, rows)``, rows an array or a table.
+
+    *methods* are those that a request may name, the first is the default; *columns* is how many values a row has and
+    *names* what they are called, where the model says so. Rows are scored together only if *independent*.
+    """
+
+    declared: "Optional[dict[str, Any]]" = None
+    methods: "list[str]"
+    columns: Optional[int]
+    names: "list[str]"
+
+    def __init__(
+        self, methods: "list[str]", columns: Optional[int], names: "list[str]", platform: str, *, independent: bool
+    ) -> None:
+        self.methods, self.columns, self.names = methods, columns, names
+        self._independent = independent
+        results = {method: self._probe(method) for method in methods} if columns else {}
+        self.contract = self._known(results)
+        self.signature: Optional[Signature] = self._tensors(results, platform)
+
+    def score(self, method: str, rows: Any) -> Any:
+        """Call *method* of the model."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Nothing more: the constructor has read the model."""
+
+    def read(self, call: Call) -> Work:
+        given: Any = call.query_values() if call.method == "GET" else loads(call.body)
+        if isinstance(given, list) and given and isinstance(given[0], dict):
+            given = {"data": given}
+        if not isinstance(given, dict) or "data" not in given:
+            raise BadRequestError("the parameter 'data' is missing; send {\"data\": [[...]]}")
+        method = given.get("method", self.methods[0])
+        if method not in self.methods:
+            raise BadRequestError("no method {!r}; the model has {}".format(method, ", ".join(self.methods)))
+        return self._work(method, self._rows(given["data"]))
+
+    def take(self, tensors: "Mapping[str, Any]") -> Work:
+        """Understand one array of rows, whatever its name, or one array for each column."""
+        import numpy as np
+
+        if set(self.names) and set(tensors) == set(self.names):
+            columns = [np.asarray(tensors[name]).reshape(-1) for name in self.names]
+            if len({len(column) for column in columns}) > 1:
+                raise BadRequestError("the columns differ in length")
+            return self._work(self.methods[0], self._table([list(row) for row in zip(*columns)]))
+        if len(tensors) != 1:
+            wanted = ", ".join(self.names) or "one of rows"
+            raise BadRequestError("the inputs are {}; the model takes {}".format(", ".join(tensors), wanted))
+        rows = next(iter(tensors.values()))
+        if rows.ndim != 2 or (self.columns is not None and rows.shape[1] != self.columns):
+            sentence = "the input has the shape {}, the model takes [rows, {}]"
+            raise BadRequestError(sentence.format(list(rows.shape), self.columns or "columns"))
+        return self._work(self.methods[0], self._table(rows.tolist()) if self.names else rows)
+
+    def give(self, result: Any) -> "dict[str, Any]":
+        return {self.methods[0]: result}
+
+    def run(self, data: Any) -> Any:
+        method, rows = data
+        try:
+            result = self.score(method, rows)
+        except (ValueError, TypeError) as error:
+            raise BadRequestError("the model refused the data: {}".format(said(error))) from None
+        except BaseException as error:
+            log_traceback(error)
+            raise ScoringError(said(error)) from error
+        return result.toarray() if hasattr(result, "toarray") else result
+
+    def join(self, parts: "list[Any]") -> Any:
+        rows = [part[1] for part in parts]
+        if hasattr(rows[0], "columns"):
+            import pandas as pd
+
+            return parts[0][0], pd.concat(rows, ignore_index=True)
+        import numpy as np
+
+        return parts[0][0], np.concatenate(rows)
+
+    def split(self, result: Any, rows: "list[int]") -> "list[Any]":
+        if getattr(result, "shape", (None,))[0] != sum(rows):
+            raise ValueError("the model did not return one result for each row")
+        ends = [sum(rows[: number + 1]) for number in range(len(rows))]
+        return [result[end - count : end] for end, count in zip(ends, rows)]
+
+    def _work(self, method: str, rows: Any) -> Work:
+        def write(result: Any) -> Reply:
+            return replies.of({method: result})
+
+        if not self._independent or isinstance(rows, list):
+            return Work((method, rows), write)
+        kind = tuple(map(str, rows.dtypes)) if hasattr(rows, "columns") else (rows.dtype, rows.shape[1:])
+        return Work((method, rows), write, (method, kind), len(rows))
+
+    def _rows(self, data: Any) -> Any:
+        """Return what the model's methods take, once each row has as many columns as the model was trained on."""
+        if not isinstance(data, list) or not data:
+            raise BadRequestError("'data' is not a list of rows; send {\"data\": [[...]]}")
+        if self.columns is None:
+            return data
+        for number, row in enumerate(data):
+            if not isinstance(row, (list, dict)):
+                sentence = "'data' is not a list of rows: row {} is {!r}, not a list of {} values"
+                raise BadRequestError(sentence.format(number, row, self.columns))
+            if isinstance(row, list) and len(row) != self.columns:
+                sentence = "'data': row {} has {} values, the model takes {}"
+                raise BadRequestError(sentence.format(number, len(row), self.columns))
+        return self._table(data) if self.names else _array(data)
+
+    def _table(self, data: "list[Any]") -> Any:
+        import pandas as pd
+
+        for number, row in enumerate(data):
+            lacking = [name for name in self.names if name not in row] if isinstance(row, dict) else []
+            if lacking:
+                raise BadRequestError("'data': row {} has no {!r}".format(number, lacking[0]))
+        return pd.DataFrame(
+            [[row[name] for name in self.names] if isinstance(row, dict) else row for row in data],
+            columns=self.names,
+        )
+
+    def _probe(self, method: str) -> Any:
+        """Return what *method* makes of a row of zeros, to learn its shape and type; ``None`` if it takes no zeros."""
+        import numpy as np
+
+        zeros = np.zeros((1, int(self.columns or 0)))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                result = self.score(method, self._table(zeros.tolist()) if self.names else zeros)
+            return result.toarray() if hasattr(result, "toarray") else np.asarray(result)
+        except BaseException:
+            return None
+
+    def _known(self, results: "dict[str, Any]") -> Contract:
+        """Return what the model itself tells: how many columns a row has, and what its methods return."""
+        if self.columns is None:
+            return Contract()
+        row: Schema = {"type": "array", "minItems": int(self.columns), "maxItems": int(self.columns)}
+        if not self.names:
+            row["items"] = {"type": "number"}
+        properties = {
+            "data": {"type": "array", "items": row},
+            "method": {"type": "string", "enum": list(self.methods)},
+        }
+        request: Schema = {"type": "object", "properties": properties, "required": ["data"]}
+        replied = {method: _schema(result) for method, result in results.items()}
+        return Contract(request, {"type": "object", "properties": replied} if replied else None, "signature")
+
+    def _tensors(self, results: "dict[str, Any]", platform: str) -> Optional[Signature]:
+        if self.columns is None:
+            return None
+        result = results.get(self.methods[0])
+        outputs = ()
+        if result is not None:
+            shape = (-1, *result.shape[1:])
+            outputs = (Tensor(self.methods[0], DATATYPES.get(result.dtype.kind, "BYTES"), shape),)
+        return Signature((Tensor("data", "FP64", (-1, int(self.columns))),), outputs, platform)
+
+
+def methods_of(model: Any, known: "tuple[str, ...]", path: Any) -> "list[str]":
+    """Return which of the *known* methods *model* has; one without any is no model."""
+    found = [name for name in known if callable(getattr(model, name, None))]
+    if not found:
+        raise StartError("{} holds a {}, which has no method {}".format(path, type(model).__name__, known[0]))
+    return found
+
+
+def column_names(names: Any) -> "list[str]":
+    """Return the *names* a model was trained with, if it was trained on a table and tables can be made here."""
+    if names is None:
+        return []
+    try:
+        import pandas  # noqa: F401
+    except ImportError:
+        return []
+    return [str(name) for name in names]
+
+
+def _schema(result: Any) -> Schema:
+    """Return the schema of rows like those of *result*: as many as a client sends, each as long as it is."""
+    if result is None:
+        return {}
+    schema: Schema = {"type": KINDS[result.dtype.kind]} if result.dtype.kind in KINDS else {}
+    for length in reversed(result.shape[1:]):
+        schema = {"type": "array", "items": schema, "minItems": int(length), "maxItems": int(length)}
+    return {"type": "array", "items": schema}
+
+
+def _array(data: "list[Any]") -> Any:
+    import numpy as np
+
+    if isinstance(data[0], dict):
+        raise BadRequestError("'data': row 0 is an object; the model has no column names, send a list of values")
+    try:
+        array = np.asarray(data)
+    except ValueError:
+        raise BadRequestError("'data' is not a table: its rows differ in shape") from None
+    if array.dtype.kind in "biuf":
+        return array
+    try:
+        return np.asarray(data, dtype=float) if array.dtype.kind == "O" else np.asarray(data, dtype=object)
+    except (TypeError, ValueError):
+        return np.asarray(data, dtype=object)
