@@ -7,7 +7,7 @@ from typing import Any, Callable, Optional
 
 from granian.rsgi import ProtocolClosed, ProtocolError
 
-from stageway.serving import identity, replies
+from stageway.serving import identity, replies, v2
 from stageway.serving.control import ControlFile
 from stageway.serving.lane import Lane
 from stageway.serving.replies import Reply
@@ -24,6 +24,7 @@ class App:
     def __init__(self, settings: Settings, lane: Lane, control: ControlFile, routes: "dict[str, Route]") -> None:
         self._settings, self._lane, self._control, self._routes = settings, lane, control, routes
         self._identity = list(settings.identity)
+        self._v2 = settings.prefix + v2.ROOT
         self.on_serving: Callable[[], None] = lambda: None
         self.guard: "Optional[Callable[[Any], Optional[Reply]]]" = None
         """Returns a refusal for a request whose headers do not hold a valid key or token."""
@@ -42,6 +43,8 @@ class App:
             identities, reply = identity.of(scope.headers)
             if reply is None:
                 reply = await self._routed(scope, protocol)
+            if reply.status >= 400 and scope.path.startswith(self._v2):
+                reply = v2.refused(reply)
             self._send(scope, protocol, reply, identities)
         except (ProtocolClosed, ProtocolError):
             # The client went away, so there is nobody to answer.
@@ -53,7 +56,7 @@ class App:
     async def _routed(self, scope: Any, protocol: Any) -> Reply:
         route = self._routes.get(scope.path)
         if route is None:
-            known = ", ".join(self._routes)
+            known = ", ".join(path for path in self._routes if not path.startswith(self._v2 + "/"))
             return replies.message(404, "there is no {}; this service has {}".format(scope.path, known))
         if scope.method not in route.methods:
             reply = replies.message(405, "{} does not take {}".format(scope.path, scope.method))

@@ -48,7 +48,7 @@ def _app(settings: Settings, parent: Any) -> Any:
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger().setLevel(level if isinstance(logging.getLevelName(level), int) else "INFO")
 
-    from stageway.serving import frameworks, v1
+    from stageway.serving import frameworks, v1, v2
     from stageway.serving.app import App
     from stageway.serving.control import ControlFile
     from stageway.serving.entry import EntryScript
@@ -65,7 +65,8 @@ def _app(settings: Settings, parent: Any) -> Any:
     joins = settings.batching == "on" or (settings.batching == "auto" and bool(framework))
     lane = Lane(settings, scorer, joins=joins)
     lane.call(scorer.start)
-    app = App(settings, lane, control, v1.routes(settings, scorer, control))
+    routes = {**v1.routes(settings, scorer, control), **v2.routes(settings, scorer, control)}
+    app = App(settings, lane, control, routes)
     app.on_serving = lambda: parent.send((READY, os.getpid(), ""))
     return app
 
