@@ -96,10 +96,10 @@ class Scorer(Protocol):
         """Understand a request to ``/score``."""
 
     def take(self, tensors: "Mapping[str, Any]", outputs: "Sequence[str]") -> Work:
-        """Understand named arrays instead, which are as ``signature.inputs`` says, in its order and datatypes.
+        """Understand named arrays instead; ``tensors.fitted`` holds them against the signature.
 
-        *outputs* are the names that are asked for; none leaves it to the scorer. Whatever ``write`` is, the caller
-        writes the reply, from ``give`` of the result.
+        *outputs* are the names that are asked for, of those in the signature; none leaves it to the scorer. Whatever
+        ``write`` is, the caller writes the reply, from ``give`` of the result.
         """
 
     def give(self, result: Any, outputs: "Sequence[str]") -> "dict[str, Any]":

@@ -65,8 +65,11 @@ def of_table(sample: Any) -> "Optional[tuple[Tensor, ...]]":
 def fitted(given: "Mapping[str, Any]", inputs: "Sequence[Tensor]") -> "dict[str, Any]":
     """Return the arrays of *given* in the order and the dtypes of *inputs*, or say what does not fit.
 
-    Numbers may come in any type that the declared one holds without loss, and a column as ``[n]`` or ``[n, 1]``.
+    Numbers may come in any type that the declared one holds without loss, a column as ``[n]`` or ``[n, 1]``, and the
+    only input under any name.
     """
+    if len(inputs) == len(given) == 1:
+        given = {inputs[0].name: next(iter(given.values()))}
     extra = [name for name in given if all(name != one.name for one in inputs)]
     if extra:
         known = ", ".join(repr(one.name) for one in inputs)

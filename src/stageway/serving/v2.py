@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import orjson
 
-from stageway.serving import tensors, v2_wire
+from stageway.serving import v2_wire
 from stageway.serving.control import ControlFile
 from stageway.serving.replies import BadRequestError, Reply
 from stageway.serving.routes import Route
@@ -44,7 +44,7 @@ def routes(settings: Settings, scorer: Scorer, control: ControlFile) -> "dict[st
             return scorer.take({}, ())
         asked = v2_wire.decode(call.body, call.headers(), settings.max_body)
         outputs = _outputs(asked, signature)
-        work = scorer.take(tensors.fitted(asked.tensors, signature.inputs), outputs)
+        work = scorer.take(asked.tensors, outputs)
 
         def write(result: Any) -> Reply:
             given = scorer.give(result, outputs)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, Optional, Sequence
 
 from stageway.contract import Contract, Schema
 from stageway.serving import replies
+from stageway.serving import tensors as arrays
 from stageway.serving.replies import BadRequestError, Reply, loads
 from stageway.serving.scorer import Call, ScoringError, Signature, StartError, Tensor, Work, log_traceback, said
 
 KINDS = {"f": "number", "i": "integer", "u": "integer", "b": "boolean", "U": "string", "O": "string"}
-DATATYPES = {"f": "FP64", "i": "INT64", "u": "UINT64", "b": "BOOL", "U": "BYTES", "O": "BYTES"}
 
 
 class Tabular:
@@ -53,15 +53,13 @@ class Tabular:
             raise BadRequestError("no method {!r}; the model has {}".format(method, ", ".join(self.methods)))
         return self._work(method, self._rows(given["data"]))
 
-    def take(self, tensors: "Mapping[str, Any]") -> Work:
+    def take(self, tensors: "Mapping[str, Any]", outputs: "Sequence[str]") -> Work:
         """Understand one array of rows, whatever its name, or one array for each column."""
-        import numpy as np
-
-        if set(self.names) and set(tensors) == set(self.names):
-            columns = [np.asarray(tensors[name]).reshape(-1) for name in self.names]
-            if len({len(column) for column in columns}) > 1:
-                raise BadRequestError("the columns differ in length")
-            return self._work(self.methods[0], self._table([list(row) for row in zip(*columns)]))
+        if len(outputs) > 1:
+            raise BadRequestError("the model gives one output at a time; ask for one of {}".format(", ".join(outputs)))
+        method = outputs[0] if outputs else self.methods[0]
+        if self.names and set(tensors) == set(self.names):
+            return self._work(method, arrays.table({name: tensors[name] for name in self.names}))
         if len(tensors) != 1:
             wanted = ", ".join(self.names) or "one of rows"
             raise BadRequestError("the inputs are {}; the model takes {}".format(", ".join(tensors), wanted))
@@ -69,10 +67,11 @@ class Tabular:
         if rows.ndim != 2 or (self.columns is not None and rows.shape[1] != self.columns):
             sentence = "the input has the shape {}, the model takes [rows, {}]"
             raise BadRequestError(sentence.format(list(rows.shape), self.columns or "columns"))
-        return self._work(self.methods[0], self._table(rows.tolist()) if self.names else rows)
+        rows = arrays.text(rows) if rows.dtype.kind == "O" else rows
+        return self._work(method, self._table(rows.tolist()) if self.names else rows)
 
-    def give(self, result: Any) -> "dict[str, Any]":
-        return {self.methods[0]: result}
+    def give(self, result: Any, outputs: "Sequence[str]") -> "dict[str, Any]":
+        return {outputs[0] if outputs else self.methods[0]: arrays.array(result)}
 
     def run(self, data: Any) -> Any:
         method, rows = data
@@ -168,12 +167,12 @@ class Tabular:
     def _tensors(self, results: "dict[str, Any]", platform: str) -> Optional[Signature]:
         if self.columns is None:
             return None
-        result = results.get(self.methods[0])
-        outputs = ()
-        if result is not None:
-            shape = (-1, *result.shape[1:])
-            outputs = (Tensor(self.methods[0], DATATYPES.get(result.dtype.kind, "BYTES"), shape),)
-        return Signature((Tensor("data", "FP64", (-1, int(self.columns))),), outputs, platform)
+        outputs = [
+            Tensor(method, arrays.datatype(result.dtype) or "BYTES", (-1, *result.shape[1:]))
+            for method, result in results.items()
+            if result is not None
+        ]
+        return Signature((Tensor("data", "FP64", (-1, int(self.columns))),), tuple(outputs), platform)
 
 
 def methods_of(model: Any, known: "tuple[str, ...]", path: Any) -> "list[str]":
