@@ -41,16 +41,23 @@ def contract(run: Callable[..., Any], schemas: "dict[str, Any]") -> Contract:
     return Contract(request, _plain(schemas["output"]), "decorators")
 
 
-def _enforced_shapes(run: Any) -> "Iterator[tuple[str, tuple[int, ...]]]":
-    """Yield the parameters whose arrays keep the shape of their sample, which their Swagger schemas do not say."""
+def parameter_types(run: Any) -> "Iterator[tuple[str, Any]]":
+    """Yield the names of the declared parameters of *run* and the objects that declare them, outermost first."""
     while run is not None:
         wrapper = getattr(run, "_self_wrapper", None)
         if inspect.isfunction(wrapper):
             known = inspect.getclosurevars(wrapper).nonlocals
-            shape = getattr(getattr(known.get("param_type"), "sample_input", None), "shape", None)
-            if shape is not None and getattr(known["param_type"], "enforce_shape", False):
-                yield str(known.get("param_name")), tuple(int(length) for length in shape)
+            if "param_type" in known:
+                yield str(known.get("param_name")), known["param_type"]
         run = getattr(run, "__wrapped__", None)
+
+
+def _enforced_shapes(run: Any) -> "Iterator[tuple[str, tuple[int, ...]]]":
+    """Yield the parameters whose arrays keep the shape of their sample, which their Swagger schemas do not say."""
+    for name, declared_type in parameter_types(run):
+        shape = getattr(declared_type.sample_input, "shape", None)
+        if shape is not None and getattr(declared_type, "enforce_shape", False):
+            yield name, tuple(int(length) for length in shape)
 
 
 def _fix_lengths(schema: Schema, shape: "tuple[int, ...]") -> None:

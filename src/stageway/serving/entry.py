@@ -8,10 +8,10 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Sequence
 
 from stageway.contract import Contract
-from stageway.serving import decorators, replies
+from stageway.serving import decorators, replies, script_tensors
 from stageway.serving.replies import BadRequestError, loads
 from stageway.serving.scorer import Alone, Call, ScoringError, StartError, Work, log_traceback, said
 
@@ -35,6 +35,8 @@ class EntryScript(Alone):
         self._parameters = self._checked(inspect.signature(inspect.unwrap(run)))
         self._wants_headers = REQUEST_HEADERS in self._parameters
         self._names = [name for name in self._parameters if name != REQUEST_HEADERS]
+        self._tensors = None if self.declared is None else script_tensors.of(run, self.declared)
+        self.signature = None if self._tensors is None else self._tensors.signature
 
     def start(self) -> None:
         if self._init is None:
@@ -50,6 +52,14 @@ class EntryScript(Alone):
         if self._wants_headers:
             arguments[REQUEST_HEADERS] = Headers(call.headers())
         return Work(arguments, replies.of)
+
+    def take(self, tensors: "Mapping[str, Any]", outputs: "Sequence[str]") -> Work:
+        if self._tensors is None:
+            return super().take(tensors, outputs)
+        return Work(self._tensors.arguments(tensors), replies.of)
+
+    def give(self, result: Any, outputs: "Sequence[str]") -> "dict[str, Any]":
+        return super().give(result, outputs) if self._tensors is None else self._tensors.named(result)
 
     def run(self, data: Any) -> Any:
         try:
