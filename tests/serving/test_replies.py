@@ -45,7 +45,7 @@ def test_what_has_no_json_is_a_type_error(value: Any) -> None:
         replies.dumps(value)
 
 
-@pytest.mark.parametrize("body", [b"", b" \n", b"{", b"\xff", b"[1,]", b"'a'"])
+@pytest.mark.parametrize("body", [b"", b" \n", b"{", b"\xff", b"[1,]", b"'a'", b"[" * 100_000])
 def test_what_is_not_json_is_the_clients_mistake(body: bytes) -> None:
     with pytest.raises(BadRequestError) as refused:
         replies.loads(body)
@@ -55,3 +55,11 @@ def test_what_is_not_json_is_the_clients_mistake(body: bytes) -> None:
 
 def test_numbers_that_only_python_writes_are_read() -> None:
     assert str(replies.loads(b"[NaN, -Infinity, 1]")) == "[nan, -inf, 1]"
+
+
+def test_half_a_character_is_repeated_to_who_sent_it() -> None:
+    sent = replies.loads(b'"\\ud800"')
+    assert (
+        replies.message(400, f"the parameter {sent} is missing").body
+        == rb'{"message":"the parameter \\ud800 is missing"}'
+    )

@@ -36,7 +36,8 @@ class Reply:
 
 def message(status: int, sentence: str) -> Reply:
     """Return a reply that says one sentence, in the form every error has."""
-    return Reply(status, orjson.dumps({"message": sentence}))
+    # What a client sent may be repeated in it, and JSON's escapes can say half a character.
+    return Reply(status, orjson.dumps({"message": sentence.encode("utf-8", "backslashreplace").decode()}))
 
 
 def of(value: Any) -> Reply:
@@ -69,6 +70,8 @@ def loads(body: bytes) -> Any:
         raise BadRequestError("the body is not UTF-8 text") from None
     except ValueError as error:
         raise BadRequestError("the body is not JSON: {}".format(error)) from None
+    except RecursionError:
+        raise BadRequestError("the body is nested too deeply") from None
 
 
 def _plain(value: Any) -> Any:
