@@ -7,6 +7,7 @@ Tensors are JSON (``data``, flat or nested), or bytes that follow the JSON, whos
 from __future__ import annotations
 
 import math
+import reprlib
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ BINARY = "application/octet-stream"
 GZIP_OR_ZLIB = zlib.MAX_WBITS + 32
 PREFIX = struct.Struct("<I")
 DEEPEST = 32
+LONGEST_NAME = 255
 MOST = 2**63 - 1
 WHOLE = "iu"
 KINDS = {"BOOL": "b", "FP16": "iuf", "FP32": "iuf", "FP64": "iuf"}
@@ -123,7 +125,9 @@ def _binary_size(one: "dict[str, Any]", name: str) -> "Optional[int]":
     if size is None:
         return None
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise BadRequestError("the input {!r} has the binary_data_size {!r}, not a count".format(name, size))
+        raise BadRequestError(
+            "the input {!r} has the binary_data_size {}, not a count".format(name, reprlib.repr(size))
+        )
     if "data" in one:
         raise BadRequestError("the input {!r} has both data and binary_data_size".format(name))
     return size
@@ -161,16 +165,15 @@ def _of_json(data: Any, name: str, kind: str, shape: "tuple[int, ...]") -> Any:
 
     if data is None:
         raise BadRequestError("the input {!r} has no data".format(name))
+    data = _list(data, "the data of {!r}".format(name))
     if kind == "BYTES":
-        return _array_of(list(_flat(_list(data, "the data of " + repr(name)), name)), name, shape)
+        return _array_of(list(_flat(data, name)), name, shape)
+    dtype = np.dtype(tensors.DTYPES[kind])
     try:
-        found = np.array(data)
+        found = _numbers(data, dtype)
     except (ValueError, OverflowError, RecursionError):
         raise BadRequestError("the data of {!r} is not a list of equally long lists of numbers".format(name)) from None
-    dtype = np.dtype(tensors.DTYPES[kind])
-    if not found.size:
-        found = found.astype(dtype)
-    elif found.dtype.kind not in KINDS.get(kind, WHOLE):
+    if found is None:
         raise BadRequestError("the data of {!r} holds what is not {}".format(name, kind))
     if found.size != math.prod(shape):
         raise _miscounted(found.size, name, shape)
@@ -182,6 +185,21 @@ def _of_json(data: Any, name: str, kind: str, shape: "tuple[int, ...]") -> Any:
         return found.astype(dtype).reshape(shape)
 
 
+def _numbers(data: "list[Any]", dtype: Any) -> Any:
+    """Return *data* as an array whose numbers are of the kind of *dtype*; ``None`` when they are not."""
+    import numpy as np
+
+    found = np.array(data)
+    kinds = KINDS.get(tensors.NAMES[dtype.name], WHOLE)
+    if not found.size or found.dtype.kind in kinds:
+        return found
+    if kinds == WHOLE and found.dtype.kind == "f":
+        # Small and very large whole numbers together are floats to numpy, which loses digits.
+        exact = np.array(data, dtype=object)
+        return exact if all(type(one) is int for one in exact.ravel()) else None
+    return None
+
+
 def _flat(data: Any, name: str) -> "Iterator[bytes]":
     for one in data:
         if isinstance(one, str):
@@ -189,7 +207,7 @@ def _flat(data: Any, name: str) -> "Iterator[bytes]":
         elif isinstance(one, list):
             yield from _flat(one, name)
         else:
-            raise BadRequestError("the data of {!r} holds what is not BYTES: {!r}".format(name, one))
+            raise BadRequestError("the data of {!r} holds what is not BYTES: {}".format(name, reprlib.repr(one)))
 
 
 def _array_of(elements: "list[bytes]", name: str, shape: "tuple[int, ...]") -> Any:
@@ -210,8 +228,12 @@ def _miscounted(count: int, name: str, shape: "tuple[int, ...]") -> BadRequestEr
 def _datatype(one: "dict[str, Any]", name: str) -> str:
     kind = one.get("datatype")
     if not isinstance(kind, str) or kind not in tensors.DTYPES:
+        if kind == "BF16":
+            raise BadRequestError("the input {!r} is BF16, which is not offered; send FP32".format(name))
         known = ", ".join(tensors.DTYPES)
-        raise BadRequestError("the input {!r} has the datatype {!r}; known are {}".format(name, kind, known))
+        raise BadRequestError(
+            "the input {!r} has the datatype {}; known are {}".format(name, reprlib.repr(kind), known)
+        )
     return kind
 
 
@@ -219,7 +241,9 @@ def _shape(one: "dict[str, Any]", name: str) -> "tuple[int, ...]":
     shape = one.get("shape")
     whole = isinstance(shape, list) and all(type(length) is int and 0 <= length <= MOST for length in shape)
     if not isinstance(shape, list) or not whole or not 0 < len(shape) <= DEEPEST:
-        raise BadRequestError("the input {!r} has the shape {!r}, not a list of lengths".format(name, shape))
+        raise BadRequestError(
+            "the input {!r} has the shape {}, not a list of lengths".format(name, reprlib.repr(shape))
+        )
     return tuple(shape)
 
 
@@ -227,6 +251,8 @@ def _name(one: "dict[str, Any]", what: str) -> str:
     name = one.get("name")
     if not isinstance(name, str) or not name:
         raise BadRequestError("{} has no name".format(what))
+    if len(name) > LONGEST_NAME:
+        raise BadRequestError("{} has a name of more than {} characters".format(what, LONGEST_NAME))
     return name
 
 
