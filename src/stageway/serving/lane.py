@@ -3,53 +3,73 @@
 ``init`` and every ``run`` happen on these threads, as many at once as the setting ``concurrency`` says, while the
 event loop stays free. What waits while a prediction runs is scored together next, where the scorer lets it be joined;
 there is no timer, so a request that finds nobody waiting is never held back. A prediction that outlives its limit is
-given up: its thread ends when it does, and a new one takes the next request.
+given up: its thread is left to itself, and another takes its seat.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
+import sys
 import threading
 import time
-from typing import Any, Callable, Optional
+import traceback
+from collections import deque
+from typing import Any, Callable, NamedTuple, Optional, Sequence
 
 from stageway.serving import replies
 from stageway.serving.replies import BadRequestError, Reply
 from stageway.serving.scorer import Call, Scorer, ScoringError, Work, log_traceback
 from stageway.serving.settings import Settings
+from stageway.serving.watchdog import Watchdog
 
 Read = Callable[[Call], Work]
+Send = Callable[[Reply], None]
+MOST_LOST = 8
+"""Threads of predictions that were given up and have not ended; with more, a worker takes no new request."""
+log = logging.getLogger(__name__)
 
 
 class Job:
-    """One request in the lane; *future* is settled on the event loop, with a reply, once."""
+    """One request in the lane: *send* gets its reply, once, on any thread; then *done* is settled on the event loop."""
 
-    __slots__ = ("arrived", "begun", "call", "future", "read", "work")
+    __slots__ = ("alone", "arrived", "begun", "call", "done", "read", "send", "work")
 
-    def __init__(self, read: Read, call: Call, future: "asyncio.Future[Reply]", arrived: float) -> None:
-        self.read, self.call, self.future, self.arrived = read, call, future, arrived
+    def __init__(self, read: Read, call: Call, send: Optional[Send], done: "asyncio.Future[Reply]") -> None:
+        self.read, self.call, self.send, self.done = read, call, send, done
+        self.arrived = time.monotonic()
         self.begun = 0.0
+        self.alone = False
         self.work: Optional[Work] = None
 
 
 class Lane:
-    """Scores requests in the order of their arrival, joined where *joins* allows it."""
+    """Scores requests in the order of their arrival, joined where *joins* allows it.
+
+    ``_open`` holds every request that has no reply yet. Taking a job out of it is one atomic step, and whoever has done
+    it answers: a prediction thread, the watchdog, or nobody when the request itself was cancelled.
+    """
 
     def __init__(self, settings: Settings, scorer: Scorer, *, joins: bool) -> None:
-        self._settings, self._scorer = settings, scorer
-        self._most = settings.batch_rows if joins else 1
+        self._settings, self._scorer, self._joins = settings, scorer, joins
+        self._open: "dict[Job, bool]" = {}
         self._queue: "queue.SimpleQueue[Any]" = queue.SimpleQueue()
-        self._open: "dict[int, Job]" = {}
-        self._timer: Optional[asyncio.TimerHandle] = None
+        self._front: "deque[Job]" = deque()
+        """Taken out of the queue and put back: these come first. Wake a thread after each, by ``None`` in the queue."""
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._lost: "list[_Seat]" = []
         self._seats = [_Seat(self) for _ in range(settings.concurrency)]
-        self.on_batch: Callable[[int, int], None] = lambda requests, rows: None
-        """Called on a prediction thread with how many requests and rows one call of ``run`` had."""
+        self._limits = [settings.timeout, settings.queue_wait, settings.scoring_timeout]
+        self.watchdog = Watchdog()
+        self.watchdog.add(self._check, *self._limits)
+        self.on_batch: "Optional[Callable[[int, int], None]]" = None
+        """Called on a prediction thread with how many requests and rows one call of ``run`` has."""
 
     @property
     def waiting(self) -> int:
-        """Requests whose ``run`` has not begun."""
-        return self._queue.qsize()
+        """Requests that no prediction thread has taken yet."""
+        return self._queue.qsize() + len(self._front)
 
     def call(self, function: Callable[[], None]) -> None:
         """Run *function* on a prediction thread and wait for it; for the start, when no loop is running."""
@@ -68,48 +88,79 @@ class Lane:
         if errors:
             raise errors[0]
 
-    async def score(self, read: Read, call: Call) -> Reply:
-        """Return the reply to *call*, as *read* understands it; every failure is a reply too."""
-        loop = asyncio.get_running_loop()
-        job = Job(read, call, loop.create_future(), time.monotonic())
-        self._open[id(job)] = job
-        if self._timer is None:
-            self._watch(loop)
+    async def score(self, read: Read, call: Call, send: Optional[Send] = None) -> Reply:
+        """Return the reply to *call*, as *read* understands it; every failure is a reply too.
+
+        *send*, if given, gets the reply sooner, on the thread that has it; what it raises is raised here.
+        """
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        if len(self._seats) < self._settings.concurrency and not self._man():
+            return _busy("the service is busy: its predictions hang; try again later", send)
+        job = Job(read, call, send, self._loop.create_future())
+        self._open[job] = True
+        if self.watchdog.timer is None:
+            self.watchdog.start()
         self._queue.put(job)
         try:
-            return await job.future
+            return await job.done
         finally:
-            del self._open[id(job)]
+            self._open.pop(job, None)
 
     # On the prediction threads.
 
-    def take(self, seat: "_Seat") -> "list[Job]":
-        """Return the jobs of one call of ``run``, read; what cannot be read is answered here."""
+    def serve(self, seat: "_Seat") -> bool:
+        """Score the jobs of one call of ``run``; ``False`` when the call was given up meanwhile."""
         group: "list[Job]" = []
-        rows = 0
-        while True:
-            job = seat.held or (None if group and self._queue.empty() else self._queue.get())
-            seat.held = None
-            if job is None:
-                return group
-            if not isinstance(job, Job):
-                job()
-                continue
-            if job.work is None and not self._read(job):
-                continue
-            work = job.work
-            assert work is not None
-            if group and (work.key is None or work.key != group[0].work.key or rows + work.rows > self._most):  # type: ignore[union-attr]
-                seat.held = job
-                return group
-            group.append(job)
-            rows += work.rows
-            if work.key is None or rows >= self._most:
-                return group
-
-    def _read(self, job: Job) -> bool:
-        if job.future.done():
+        self._take(seat, group)
+        if seat.given_up:
+            self._put_back([job for job in group if job not in seat.seen])
             return False
+        return not group or self._run(seat, group)
+
+    def _take(self, seat: "_Seat", group: "list[Job]") -> None:
+        """Fill *group* with jobs that can be joined, read; what cannot be read is answered here."""
+        rows, most = 0, self._settings.batch_rows
+        while not seat.given_up:
+            job = self._next(wait=not group)
+            if job is None:
+                return
+            if type(job) is not Job:
+                job()
+                return
+            if job not in self._open:
+                continue
+            if not group:
+                seat.current = Current(time.monotonic(), group, ())
+            group.append(job)
+            if job.work is None and not self._read(seat, job):
+                group.pop()
+                continue
+            work: Any = job.work
+            if len(group) > 1 and (work.key is None or work.key != group[0].work.key or rows + work.rows > most):  # type: ignore[union-attr]
+                group.pop()
+                self._put_back([job])
+                return
+            rows += work.rows
+            if not self._joins or work.key is None or job.alone or rows >= most:
+                return
+
+    def _next(self, *, wait: bool) -> Any:
+        """Return the next job, or ``None`` when there is none, or when something was put back."""
+        if self._front:
+            try:
+                return self._front.popleft()
+            except IndexError:
+                pass
+        if wait:
+            return self._queue.get()
+        try:
+            return None if self._queue.empty() else self._queue.get_nowait()
+        except queue.Empty:
+            # Another thread was quicker.
+            return None
+
+    def _read(self, seat: "_Seat", job: Job) -> bool:
         try:
             job.work = job.read(job.call)
             return True
@@ -117,115 +168,246 @@ class Lane:
             self._settle([job], [_failure(error)])
             return False
 
-    def run(self, group: "list[Job]") -> None:
-        """Score one group and answer it; when a joined call fails, each is scored alone, so that it fails alone."""
-        works = [job.work for job in group if job.work is not None]
-        begun = time.perf_counter()
-        for job in group:
-            job.begun = time.monotonic()
-        self.on_batch(len(works), sum(work.rows for work in works))
-        if len(works) == 1:
-            self._settle(group, [self._alone(works[0])])
-            return
-        try:
-            result = self._scorer.run(self._scorer.join([work.data for work in works]))
-            parts = self._scorer.split(result, [work.rows for work in works])
-        except BaseException:
-            self._settle(group, [self._alone(work) for work in works])
-            return
-        seconds = time.perf_counter() - begun
-        self._settle(group, [_written(work, part, seconds) for work, part in zip(works, parts)])
+    def _put_back(self, jobs: "Sequence[Job]") -> None:
+        for job in reversed(jobs):
+            self._front.appendleft(job)
+            self._queue.put(None)
 
-    def _alone(self, work: Work) -> Reply:
+    def _run(self, seat: "_Seat", group: "list[Job]") -> bool:
+        """Score *group* and answer it; when a joined call fails, each is scored alone, so that it fails alone."""
+        now = time.monotonic()
+        works: "list[Any]" = []
+        for job in group:
+            job.begun = now
+            works.append(job.work)
+        if self.on_batch is not None:
+            self.on_batch(len(works), sum(work.rows for work in works))
+        if len(group) == 1:
+            return self._alone(seat, group[0])
+        rows = [work.rows for work in works]
+        begun = time.perf_counter()
+        try:
+            parts = self._scorer.split(self._scorer.run(self._scorer.join([work.data for work in works])), rows)
+            if len(parts) != len(works):
+                raise ValueError("{} results for {} requests".format(len(parts), len(works)))
+        except BaseException:
+            return self._each(seat, group)
+        seconds = time.perf_counter() - begun
+        found = [_written(work, part, seconds) for work, part in zip(works, parts)]
+        if not seat.end():
+            return False
+        self._settle(group, found)
+        return True
+
+    def _each(self, seat: "_Seat", group: "list[Job]") -> bool:
+        for number, job in enumerate(group):
+            if not seat.go_on(Current(time.monotonic(), [job], group[number + 1 :])):
+                return False
+            if not self._alone(seat, job):
+                return False
+        return True
+
+    def _alone(self, seat: "_Seat", job: Job) -> bool:
+        work: Any = job.work
         begun = time.perf_counter()
         try:
             result = self._scorer.run(work.data)
         except BaseException as error:
             reply = _failure(error)
             reply.seconds = time.perf_counter() - begun
-            return reply
-        return _written(work, result, time.perf_counter() - begun)
+        else:
+            reply = _written(work, result, time.perf_counter() - begun)
+        if not seat.end():
+            return False
+        self._settle([job], [reply])
+        return True
 
     def _settle(self, group: "list[Job]", found: "list[Reply]") -> None:
+        """Send the replies from this thread, then tell the event loop about all of them at once."""
+        settled: "list[tuple[Job, Any]]" = []
+        for job, reply in zip(group, found):
+            if self._open.pop(job, False):
+                settled.append((job, _sent(job, reply)))
+        loop: Any = self._loop
         try:
-            group[0].future.get_loop().call_soon_threadsafe(_deliver, group, found)
+            loop.call_soon_threadsafe(_deliver, settled)
         except RuntimeError:
             # The loop has ended, and the connections with it.
             pass
 
     # On the event loop: limits.
 
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Set one timer for the next moment at which a limit may be passed; none per request."""
-        limits = [self._settings.scoring_timeout, self._settings.timeout, self._settings.queue_wait]
-        least = min(limit for limit in limits if limit > 0)
-        oldest = next(iter(self._open.values()), None)
-        if oldest is None:
-            self._timer = None
-            return
-        now = time.monotonic()
-        due = max(oldest.arrived + least - now, least / 20, 0.005)
-        self._timer = loop.call_later(min(due, least), self._check, loop)
+    def _check(self, now: float) -> Optional[float]:
+        """Answer what has passed a limit, give up the threads that hang with it; return when to look again."""
+        settings = self._settings
+        due = []
+        for job in self._open.copy():
+            if settings.timeout:
+                due.append(job.arrived + settings.timeout)
+                if due[-1] <= now:
+                    self._refuse(job, 504, "the request took more than its limit of {:g} ms", settings.timeout)
+            if settings.queue_wait and not job.begun:
+                due.append(job.arrived + settings.queue_wait)
+                if due[-1] <= now:
+                    sentence = "the service is busy: the request waited {:g} ms, its limit; try again later"
+                    self._refuse(job, 503, sentence, settings.queue_wait)
+        for seat in list(self._seats):
+            moment = self._watch(seat, now)
+            if moment is not None:
+                due.append(moment)
+        self._purge()
+        later = [moment for moment in due if moment > now]
+        return min(later, default=float("inf")) if self._open else None
 
-    def _check(self, loop: asyncio.AbstractEventLoop) -> None:
-        now, settings = time.monotonic(), self._settings
-        for job in list(self._open.values()):
-            if job.future.done():
-                continue
-            if settings.timeout and now - job.arrived >= settings.timeout:
-                _give_up(job, 504, "the request took more than its limit of {:g} ms", settings.timeout)
-            elif not job.begun and settings.queue_wait and now - job.arrived >= settings.queue_wait:
-                sentence = "the service is busy: the request waited {:g} ms, its limit; try again later"
-                _give_up(job, 503, sentence, settings.queue_wait)
-            elif job.begun and now - job.begun >= settings.scoring_timeout:
-                sentence = "scoring took more than its limit of {:g} ms"
-                _give_up(job, 500, sentence, settings.scoring_timeout)
-        self._seats = [seat if not seat.abandon() else _Seat(self) for seat in self._seats]
-        self._watch(loop)
+    def _watch(self, seat: "_Seat", now: float) -> Optional[float]:
+        """Give up the call of *seat* if it is over its limit, or if nobody waits for it any more after that time."""
+        current = seat.current
+        if current is None:
+            return None
+        limit = self._settings.scoring_timeout or float("inf")
+        if now - current.began >= limit or self._forsaken(current, now):
+            if seat.give_up(current):
+                self._replace(seat, current, now)
+            return None
+        return current.began + limit
+
+    def _forsaken(self, current: "Current", now: float) -> bool:
+        jobs = list(current.jobs)
+        timeout = self._settings.timeout
+        late = bool(timeout) and all(job.begun and now - job.arrived >= timeout for job in jobs)
+        return late and bool(jobs) and not any(job in self._open for job in [*jobs, *current.rest])
+
+    def _replace(self, seat: "_Seat", current: "Current", now: float) -> None:
+        """Answer what *seat* was busy with, put back what it had not begun, and let another thread have its place."""
+        seconds = now - current.began
+        log.warning("a prediction was given up after %.0f ms; it is at\n%s", seconds * 1000, seat.stack())
+        self._seats.remove(seat)
+        self._lost.append(seat)
+        for job in seat.seen:
+            if job.begun or job is seat.seen[-1]:
+                limit = self._settings.scoring_timeout
+                self._refuse(job, 500, "scoring took more than its limit of {:g} ms", limit, seconds)
+        innocent = [job for job in [*seat.seen, *current.rest] if job in self._open]
+        for job in innocent:
+            job.alone = job.alone or bool(job.begun)
+        self._put_back(innocent)
+        if not self._man():
+            for job in self._open.copy():
+                self._refuse(job, 503, "the service is busy: its predictions hang for more than {:g} ms", seconds)
+
+    def _man(self) -> bool:
+        """Fill the seats again as far as that is allowed; tell whether there is one."""
+        self._lost = [seat for seat in self._lost if seat.alive]
+        while len(self._seats) < self._settings.concurrency and len(self._lost) < MOST_LOST:
+            self._seats.append(_Seat(self))
+        return bool(self._seats)
+
+    def _purge(self) -> None:
+        """Drop what was answered while it waited, so that it does not pile up behind a prediction that hangs."""
+        while True:
+            try:
+                job = self._front.popleft() if self._front else self._queue.get_nowait()
+            except (IndexError, queue.Empty):
+                return
+            if job is not None and (type(job) is not Job or job in self._open):
+                self._put_back([job])
+                return
+
+    def _refuse(self, job: Job, status: int, sentence: str, limit: float, seconds: float = 0.0) -> None:
+        if not self._open.pop(job, False):
+            return
+        reply = replies.message(status, sentence.format(limit * 1000))
+        reply.failed, reply.seconds = bool(job.begun), seconds
+        if status == 503:
+            reply.headers.append(RETRY)
+        _deliver([(job, _sent(job, reply))])
+
+
+RETRY = ("retry-after", "1")
+
+
+class Current(NamedTuple):
+    """What a seat is busy with: since when, the jobs of this call of ``run``, and what comes after it, each alone."""
+
+    began: float
+    jobs: "list[Job]"
+    rest: "Sequence[Job]"
 
 
 class _Seat:
     """One prediction thread and what it is busy with."""
 
     def __init__(self, lane: Lane) -> None:
-        self._lane = lane
         self._lock = threading.Lock()
-        self._group: "list[Job]" = []
-        self._abandoned = False
-        self.held: Optional[Job] = None
-        threading.Thread(target=self._work, name="prediction", daemon=True).start()
+        self.current: Optional[Current] = None
+        self.given_up = False
+        self.seen: "list[Job]" = []
+        """The jobs that the call had when it was given up; the watchdog looks after them."""
+        self._thread = threading.Thread(target=self._work, args=(lane,), name="prediction", daemon=True)
+        self._thread.start()
 
-    def abandon(self) -> bool:
-        """Leave the thread to itself when everything that it is busy with has been given up."""
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def go_on(self, current: Current) -> bool:
+        """Say what comes next, on the thread itself; ``False`` when it was given up."""
         with self._lock:
-            self._abandoned = bool(self._group) and all(job.future.done() for job in self._group)
-            if self._abandoned and self.held is not None:
-                self._lane._queue.put(self.held)
-                self.held = None
-            return self._abandoned
+            self.current = current
+            return not self.given_up
 
-    def _work(self) -> None:
-        while True:
-            group = self._lane.take(self)
-            with self._lock:
-                self._group = group
-            self._lane.run(group)
-            with self._lock:
-                if self._abandoned:
-                    return
-                self._group = []
+    def end(self) -> bool:
+        """Say that the call has ended, on the thread itself; ``False`` when it was given up before."""
+        with self._lock:
+            self.current = None
+            return not self.given_up
+
+    def give_up(self, current: Current) -> bool:
+        """Leave the thread to itself; ``False`` if it has got further than *current* by now."""
+        with self._lock:
+            if self.current is not current:
+                return False
+            self.given_up = True
+            self.seen = list(current.jobs)
+            return True
+
+    def stack(self) -> str:
+        """Return where the thread is, for the log."""
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        return "".join(traceback.format_stack(frame)[-8:]).rstrip() if frame is not None else "its end"
+
+    def _work(self, lane: Lane) -> None:
+        while lane.serve(self):
+            pass
 
 
-def _deliver(group: "list[Job]", found: "list[Reply]") -> None:
-    for job, reply in zip(group, found):
-        if not job.future.done():
-            job.future.set_result(reply)
+def _deliver(settled: "list[tuple[Job, Any]]") -> None:
+    for job, outcome in settled:
+        if job.done.done():
+            continue
+        if isinstance(outcome, Reply):
+            job.done.set_result(outcome)
+        else:
+            job.done.set_exception(outcome)
 
 
-def _give_up(job: Job, status: int, sentence: str, seconds: float) -> None:
-    reply = replies.message(status, sentence.format(seconds * 1000))
-    reply.failed, reply.seconds = bool(job.begun), time.monotonic() - job.begun if job.begun else 0.0
-    job.future.set_result(reply)
+def _sent(job: Job, reply: Reply) -> Any:
+    """Send *reply* and return it, or the error that this raised."""
+    if job.send is None:
+        return reply
+    try:
+        job.send(reply)
+        return reply
+    except Exception as error:
+        return error
+
+
+def _busy(sentence: str, send: Optional[Send]) -> Reply:
+    reply = replies.message(503, sentence)
+    reply.headers.append(RETRY)
+    if send is not None:
+        send(reply)
+    return reply
 
 
 def _written(work: Work, result: Any, seconds: float) -> Reply:

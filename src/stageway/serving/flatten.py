@@ -1,0 +1,179 @@
+"""From what was asked and answered to named columns, with the fields left out that nobody may keep.
+
+Rows are one for each row of the data where there are rows, else one for the request. What has no place in a column is
+written as JSON text, so that nothing is lost and every value has a type that a table can hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from math import prod
+from typing import Any, Collection, Optional, Sequence
+
+from stageway.serving import replies
+from stageway.serving.replies import BadRequestError
+
+Columns = "dict[str, list[Any]]"
+MOST_COLUMNS = 1000
+DEEPEST = 50
+TEXT = "json"
+ALWAYS_LEFT_OUT = frozenset(("authorization", "proxy-authorization", "cookie", "set-cookie"))
+
+
+class Reader:
+    """Turns bodies and values into columns, without the fields called *without*, in any case and at any depth.
+
+    *names* are those of the model's columns, for rows that come without.
+    """
+
+    def __init__(self, without: Collection[str] = (), names: Sequence[str] = ()) -> None:
+        self._without = ALWAYS_LEFT_OUT.union(name.casefold() for name in without)
+        self._names = [str(name) for name in names]
+
+    def body(self, body: bytes) -> "dict[str, list[Any]]":
+        """Return the columns of a JSON body; of any other only how long it is, and its digest."""
+        try:
+            return self.value(replies.loads(body))
+        except BadRequestError:
+            return {"$bytes": [len(body)], "$sha256": [hashlib.sha256(body).hexdigest()]}
+
+    def value(self, value: Any, names: Optional[Sequence[str]] = None) -> "dict[str, list[Any]]":
+        """Return the columns of a value; all have the same length."""
+        columns = _table(self._kept(value, 0), self._names if names is None else [str(name) for name in names])
+        kept = {name: values for name, values in columns.items() if not self._secret(name)}
+        return kept if len(kept) <= MOST_COLUMNS else as_text(kept)
+
+    def _secret(self, name: Any) -> bool:
+        return isinstance(name, str) and name.casefold() in self._without
+
+    def _kept(self, value: Any, depth: int) -> Any:
+        """Return *value* without what is left out, also within text that is itself JSON."""
+        if depth > DEEPEST:
+            return None
+        if isinstance(value, str):
+            return self._opened(value, depth)
+        if isinstance(value, list):
+            lists = [
+                one for one in value if not (isinstance(one, dict) and "data" in one and self._secret(one.get("name")))
+            ]
+            return [one if isinstance(one, (int, float)) else self._kept(one, depth + 1) for one in lists]
+        if isinstance(value, dict):
+            kept = {name: self._kept(inner, depth + 1) for name, inner in value.items() if not self._secret(name)}
+            if isinstance(kept.get("columns"), list) and isinstance(kept.get("data"), list):
+                self._leave_out_of_split(kept)
+            return kept
+        return value
+
+    def _opened(self, text: str, depth: int) -> Any:
+        if text.lstrip()[:1] not in ("{", "["):
+            return text
+        try:
+            return self._kept(json.loads(text), depth + 1)
+        except (ValueError, RecursionError):
+            return text
+
+    def _leave_out_of_split(self, kept: "dict[str, Any]") -> None:
+        columns = kept["columns"]
+        places = [place for place, name in enumerate(columns) if not self._secret(name)]
+        if len(places) < len(columns):
+            kept["columns"] = [columns[place] for place in places]
+            rows = [row for row in kept["data"] if isinstance(row, list) and len(row) == len(columns)]
+            kept["data"] = [[row[place] for place in places] for row in rows]
+
+
+def as_text(columns: "dict[str, list[Any]]") -> "dict[str, list[Any]]":
+    """Return the same rows as one column of JSON text."""
+    rows = zip(*columns.values())
+    return {TEXT: [text(dict(zip(columns, row))) for row in rows]}
+
+
+def text(value: Any) -> str:
+    """Return *value* as JSON, or as Python shows it where JSON cannot say it."""
+    try:
+        return replies.dumps(value).decode()
+    except (TypeError, ValueError):
+        return str(value).encode("utf-8", "replace").decode()
+
+
+def _table(value: Any, names: "list[str]") -> "dict[str, list[Any]]":
+    if isinstance(value, dict):
+        return _object(value, names)
+    if isinstance(value, list):
+        return _rows(value, names)
+    return {} if value is None else {"value": [value]}
+
+
+def _object(value: "dict[str, Any]", names: "list[str]") -> "dict[str, list[Any]]":
+    columns, data = value.get("columns"), value.get("data")
+    if isinstance(columns, list) and isinstance(data, list):
+        return _rows(data, [str(name) for name in columns])
+    for key in ("inputs", "outputs"):
+        if _are_tensors(value.get(key)):
+            return _tensors(value[key], names)
+    if len(value) == 1 and isinstance(next(iter(value.values())), (dict, list)):
+        name, inner = next(iter(value.items()))
+        found = _table(inner, names)
+        return {str(name): found["value"]} if list(found) == ["value"] else found
+    return _joined({str(name): inner for name, inner in value.items()}, names)
+
+
+def _joined(value: "dict[str, Any]", names: "list[str]") -> "dict[str, list[Any]]":
+    """Return the columns of several fields: lists of one length side by side, single values beside each row."""
+    lists = {name: inner for name, inner in value.items() if isinstance(inner, list)}
+    lengths = {len(inner) for inner in lists.values()}
+    if len(lengths) != 1 or any(isinstance(inner, dict) for inner in value.values()):
+        return {name: [inner] for name, inner in value.items()}
+    length = lengths.pop()
+    found: "dict[str, list[Any]]" = {}
+    for name, inner in value.items():
+        if name not in lists:
+            found[name] = [inner] * length
+            continue
+        columns = _rows(inner, names)
+        if list(columns) == ["value"]:
+            found[name] = columns["value"]
+        elif len(lists) == 1:
+            found.update(columns)
+        else:
+            found.update({"{}.{}".format(name, column): values for column, values in columns.items()})
+    return found
+
+
+def _rows(rows: "list[Any]", names: "list[str]") -> "dict[str, list[Any]]":
+    if not rows:
+        return {}
+    if all(isinstance(row, dict) for row in rows):
+        found: "dict[str, None]" = {}
+        for row in rows:
+            found.update(dict.fromkeys(row))
+        if len(found) > MOST_COLUMNS:
+            return {TEXT: [text(row) for row in rows]}
+        return {str(name): [row.get(name) for row in rows] for name in found}
+    if not all(isinstance(row, list) for row in rows):
+        return {names[0] if len(names) == 1 else "value": rows}
+    width = len(rows[0])
+    if not 0 < width <= MOST_COLUMNS or any(len(row) != width for row in rows):
+        return {TEXT: [text(row) for row in rows]}
+    titles = names if len(names) == width else ["f{}".format(number) for number in range(width)]
+    return {title: list(values) for title, values in zip(titles, zip(*rows))}
+
+
+def _are_tensors(value: Any) -> bool:
+    """Say whether these are the named arrays of the Open Inference Protocol."""
+    if not isinstance(value, list) or not value:
+        return False
+    return all(isinstance(one, dict) and {"name", "shape", "data"} <= one.keys() for one in value)
+
+
+def _tensors(tensors: "list[dict[str, Any]]", names: "list[str]") -> "dict[str, list[Any]]":
+    found: "dict[str, Any]" = {}
+    for tensor in tensors:
+        data, shape = tensor["data"], tensor["shape"]
+        while data and isinstance(data[0], list):
+            data = [one for row in data for one in row]
+        width = prod(shape[1:])
+        if len(shape) > 1 and width > 1 and len(data) == shape[0] * width:
+            data = [data[start : start + width] for start in range(0, len(data), width)]
+        found[str(tensor["name"])] = data
+    return _joined(found, names)
