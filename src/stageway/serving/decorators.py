@@ -11,6 +11,8 @@ from stageway.contract import Contract, Schema
 
 PACKAGE = "inference_schema"
 HEADERS = "request_headers"
+DECLARES = "__declares__"
+"""Where the stand-in of the package keeps (name, type); of the package itself it has to be asked for."""
 KEPT = ("type", "enum", "minItems", "maxItems")
 
 
@@ -44,8 +46,10 @@ def contract(run: Callable[..., Any], schemas: "dict[str, Any]") -> Contract:
 def parameter_types(run: Any) -> "Iterator[tuple[str, Any]]":
     """Yield the names of the declared parameters of *run* and the objects that declare them, outermost first."""
     while run is not None:
-        wrapper = getattr(run, "_self_wrapper", None)
-        if inspect.isfunction(wrapper):
+        declares, wrapper = getattr(run, DECLARES, None), getattr(run, "_self_wrapper", None)
+        if declares is not None:
+            yield declares
+        elif inspect.isfunction(wrapper):
             known = inspect.getclosurevars(wrapper).nonlocals
             if "param_type" in known:
                 yield str(known.get("param_name")), known["param_type"]

@@ -5,17 +5,20 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Mapping, Optional, Sequence
 
 from stageway.contract import Contract
-from stageway.serving import decorators, replies, script_tensors
+from stageway.serving import decorators, raw, replies, script_tensors, standins
 from stageway.serving.replies import BadRequestError, loads
 from stageway.serving.scorer import Alone, Call, ScoringError, StartError, Work, log_traceback, said
 
 REQUEST_HEADERS = "request_headers"
+WANTS_REQUEST = "'str' object has no attribute"
+RAW_HINT = "run() of {} got the body as text; decorate it with @rawhttp where it should get the request"
 
 
 class EntryScript(Alone):
@@ -23,7 +26,8 @@ class EntryScript(Alone):
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
-        module = _load(path)
+        standins.install()
+        module = _load(_found(path))
         self._init = getattr(module, "init", None)
         run = getattr(module, "run", None)
         if not callable(run):
@@ -31,12 +35,15 @@ class EntryScript(Alone):
         self._run: Callable[..., Any] = run
         self._code = getattr(inspect.unwrap(run), "__code__", None)
         self.declared = decorators.declared(run)
+        self.raw = raw.asked_by(run)
+        """Whether ``run`` takes the request itself, whatever its method."""
         self.contract = Contract() if self.declared is None else decorators.contract(run, self.declared)
         self._parameters = self._checked(inspect.signature(inspect.unwrap(run)))
         self._wants_headers = REQUEST_HEADERS in self._parameters
         self._names = [name for name in self._parameters if name != REQUEST_HEADERS]
         self._tensors = None if self.declared is None else script_tensors.of(run, self.declared)
         self.signature = None if self._tensors is None else self._tensors.signature
+        self._table = None if self.declared is None else self._only_table()
 
     def start(self) -> None:
         if self._init is None:
@@ -45,10 +52,14 @@ class EntryScript(Alone):
             self._init()
         except BaseException as error:
             log_traceback(error)
-            raise StartError("init() of {} raised {}".format(self.name, said(error))) from error
+            sentence = "init() of {} raised {}{}".format(self.name, said(error), standins.way_out(error))
+            raise StartError(sentence) from error
 
     def read(self, call: Call) -> Work:
-        arguments = self._text(call) if self.declared is None else self._declared(call)
+        if self.raw:
+            arguments = {self._names[0]: raw.request(call)}
+        else:
+            arguments = self._text(call) if self.declared is None else self._declared(call)
         if self._wants_headers:
             arguments[REQUEST_HEADERS] = Headers(call.headers())
         return Work(arguments, replies.of)
@@ -64,11 +75,15 @@ class EntryScript(Alone):
     def run(self, data: Any) -> Any:
         try:
             return self._run(**data)
+        except BadRequestError:
+            raise
         except BaseException as error:
             if self.declared is not None and not self._reached(error):
                 # The decorators turn JSON into arrays and tables before run is called.
                 raise BadRequestError("the data does not fit the declared schema: {}".format(error)) from None
             log_traceback(error)
+            if not self.raw and isinstance(error, AttributeError) and str(error).startswith(WANTS_REQUEST):
+                print("stageway-serving: {}".format(RAW_HINT.format(self.name)), file=sys.stderr, flush=True)
             raise ScoringError(said(error)) from error
 
     def _text(self, call: Call) -> "dict[str, Any]":
@@ -89,6 +104,8 @@ class EntryScript(Alone):
             raise BadRequestError("the content type is {!r}; send application/json".format(kind), status=415)
         else:
             given = loads(call.body)
+        if self._table is not None and isinstance(given, list) and given and isinstance(given[0], dict):
+            given = {self._table: given}
         if not isinstance(given, dict):
             raise BadRequestError("the body is not a JSON object with {}".format(_listed(self._names)))
         arguments = {}
@@ -101,6 +118,13 @@ class EntryScript(Alone):
             elif default is not None:
                 arguments[name] = default
         return arguments
+
+    def _only_table(self) -> Optional[str]:
+        """Return the one parameter that a bare list of records can only be meant for, as Power BI sends it."""
+        needed = [name for name in self._names if self._parameters[name].default is inspect.Parameter.empty]
+        types = dict(decorators.parameter_types(self._run))
+        sample = getattr(types.get(needed[0]), "sample_input", None) if len(needed) == 1 else None
+        return needed[0] if hasattr(sample, "columns") else None
 
     def _reached(self, error: BaseException) -> bool:
         """Say whether the script's own ``run`` was entered before *error*."""
@@ -121,6 +145,8 @@ class EntryScript(Alone):
             inspect.Parameter.VAR_KEYWORD: "**{}",
             inspect.Parameter.POSITIONAL_ONLY: "the positional-only {}",
         }
+        if self.raw and self.declared is not None:
+            raise StartError("{} has both @rawhttp and @input_schema; keep one of them".format(run))
         parameters = dict(signature.parameters)
         for name, parameter in parameters.items():
             if parameter.kind in shapes:
@@ -132,7 +158,7 @@ class EntryScript(Alone):
         if self.declared is None:
             more = [name for name in names[1:] if parameters[name].default is inspect.Parameter.empty]
             if more:
-                way_out = "declare each with @input_schema, or take one"
+                way_out = "take the request alone" if self.raw else "declare each with @input_schema, or take one"
                 raise StartError("{} takes {} without a schema; {}".format(run, _listed(names), way_out))
         else:
             lacking = [name for name in self.declared["input"].get("properties", {}) if name not in parameters]
@@ -145,33 +171,41 @@ class Headers(dict):  # type: ignore[type-arg]
     """The request's headers, found in any case, and listed in the case v1 gave them."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
-        super().__init__({_cased(name): text for name, text in headers.items()})
+        super().__init__(raw.cased(headers))
 
     def __getitem__(self, name: str) -> Any:
-        return super().__getitem__(_cased(name))
+        return super().__getitem__(raw.case(name))
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and super().__contains__(_cased(name))
+        return isinstance(name, str) and super().__contains__(raw.case(name))
 
     def get(self, name: str, default: Any = None) -> Any:
-        return super().get(_cased(name), default)
-
-
-def _cased(name: str) -> str:
-    return "-".join(part.capitalize() for part in name.split("-"))
+        return super().get(raw.case(name), default)
 
 
 def _listed(names: "list[str]") -> str:
     return ", ".join(repr(name) for name in names)
 
 
+def _found(path: Path) -> Path:
+    """Return where the script is: as given, else below v1's app root, in the source directory or beside it."""
+    root, source = _root(), os.environ.get("AZUREML_SOURCE_DIRECTORY", "")
+    places = [path, *([root / source / path] if source else []), root / path]
+    return next((place for place in places if place.is_file()), path)
+
+
+def _root() -> Path:
+    return Path(os.environ.get("AML_APP_ROOT", "."))
+
+
 def _load(path: Path) -> ModuleType:
     """Import the script under its own name, with its folder on the import path."""
     if not path.is_file():
         raise StartError("entry script {}: no such file in {}".format(path, Path.cwd()))
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    source = os.environ.get("AZUREML_SOURCE_DIRECTORY", "")
+    for folder in [*([_root() / source] if source else []), path.parent]:
+        if str(folder.resolve()) not in sys.path:
+            sys.path.insert(0, str(folder.resolve()))
     name = path.stem if path.stem.isidentifier() and path.stem not in sys.modules else "entry_" + path.stem
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
@@ -182,5 +216,6 @@ def _load(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:
         log_traceback(error)
-        raise StartError("{} does not import: {}".format(path.name, said(error))) from error
+        sentence = "{} does not import: {}{}".format(path.name, said(error), standins.way_out(error))
+        raise StartError(sentence) from error
     return module

@@ -12,6 +12,9 @@ from stageway.errors import StagewayError
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
+RUN_FAILED = "x-ms-run-function-failed"
+OURS = ("content-type", "content-length", "connection", "transfer-encoding", RUN_FAILED)
+"""Headers of a response object that this server writes, or does without."""
 
 
 class BadRequestError(StagewayError):
@@ -87,9 +90,20 @@ def _plain(value: Any) -> Any:
 
 
 def _passed_through(response: Any) -> Reply:
-    headers = [(str(name), str(text)) for name, text in dict(getattr(response, "headers", None) or {}).items()]
-    kept = [(name, text) for name, text in headers if name.lower() not in ("content-type", "content-length")]
-    kinds = [text for name, text in headers if name.lower() == "content-type"]
-    data = response.get_data()
+    """Take a response object of the script's (ours, Flask's or its like) as it is; headers can repeat."""
+    headers = [(str(name), str(text)) for name, text in (getattr(response, "headers", None) or {}).items()]
+    kept = [(name, _sendable(name, text)) for name, text in headers if name.lower() not in OURS]
+    known = {name.lower(): text for name, text in headers}
+    data, status = response.get_data(), int(response.status_code)
+    if not 200 <= status <= 599:
+        raise ValueError("the response has the status {}; it is a number from 200 to 599".format(status))
     body = data.encode() if isinstance(data, str) else bytes(data)
-    return Reply(int(response.status_code), body, kinds[0] if kinds else JSON, kept)
+    reply = Reply(status, body, _sendable("content-type", known.get("content-type", JSON)), kept)
+    reply.failed = bool(getattr(response, "run_function_failed", False)) or known.get(RUN_FAILED) == "True"
+    return reply
+
+
+def _sendable(name: str, text: str) -> str:
+    if not (name + text).isprintable() or not (name + text).isascii() or not name or " " in name:
+        raise ValueError("the header {!r} of the response cannot be sent: {!r}".format(name, text))
+    return text

@@ -11,7 +11,8 @@ from stageway.serving.scorer import Call, Work
 class Route(NamedTuple):
     """One path: *page* answers at once on the event loop (its argument is granian's scope), *read* goes to the model.
 
-    A *guarded* route asks for a key or a token where the service has any. *counted* ones are in the metrics.
+    A *guarded* route asks for a key or a token where the service has any. *counted* ones are in the metrics. Of a *raw*
+    one ``OPTIONS`` goes to the model as well.
     """
 
     methods: "tuple[str, ...]"
@@ -19,3 +20,4 @@ class Route(NamedTuple):
     read: "Optional[Callable[[Call], Work]]" = None
     guarded: bool = False
     counted: bool = True
+    raw: bool = False

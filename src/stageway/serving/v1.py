@@ -14,6 +14,8 @@ from stageway.serving.scorer import Scorer
 from stageway.serving.settings import Settings
 
 READING = ("GET", "HEAD")
+SCORING = ("POST", "GET", "OPTIONS")
+RAW = (*SCORING, "HEAD")
 HEALTHY = Reply(200, b"Healthy", replies.TEXT)
 
 
@@ -21,6 +23,8 @@ def routes(settings: Settings, scorer: Scorer, control: ControlFile) -> "dict[st
     """Return the table of this face."""
     described = Reply(200, orjson.dumps(swagger.document(settings, scorer)))
     contract = Reply(200, orjson.dumps(scorer.contract.to_json()))
+
+    raw = bool(getattr(scorer, "raw", False))
 
     def health(scope: Any) -> Reply:
         return HEALTHY if control.ready else replies.message(503, "the service is starting")
@@ -32,7 +36,7 @@ def routes(settings: Settings, scorer: Scorer, control: ControlFile) -> "dict[st
 
     return {
         "/": Route(READING, page=health, counted=False),
-        "/score": Route(("POST", "GET", "OPTIONS"), read=scorer.read, guarded=True),
+        "/score": Route(RAW if raw else SCORING, read=scorer.read, guarded=True, raw=raw),
         "/swagger.json": Route(READING, page=swagger_page),
         "/contract.json": Route(READING, page=lambda scope: contract),
     }

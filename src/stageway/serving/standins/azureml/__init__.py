@@ -1,0 +1,1 @@
+"""Stands in for the namespace ``azureml`` where no package of it is installed."""

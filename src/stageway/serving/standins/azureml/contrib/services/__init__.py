@@ -1,0 +1,1 @@
+"""Stands in for ``azureml.contrib.services``; its modules are what scripts need."""

@@ -1,0 +1,1 @@
+"""Stands in for ``azureml.core``; its modules are what scripts need."""

@@ -1,0 +1,1 @@
+"""Stands in for ``azureml.train``; its modules are what scripts need."""
