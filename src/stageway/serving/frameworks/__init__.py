@@ -13,6 +13,7 @@ from stageway.serving.settings import Settings
 
 FRAMEWORKS = {
     "ScikitLearn": "scikitlearn",
+    "Onnx": "onnx",
 }
 """Name of a framework, as the registry writes it, to the module below this one that has a class of that name."""
 

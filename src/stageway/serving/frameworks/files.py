@@ -50,6 +50,12 @@ def read(path: Path, reader: "Callable[[Path], Any]") -> Any:
         raise StartError("model {} cannot be read: {}".format(path, said(error))) from error
 
 
+def threads() -> int:
+    """Return how many threads one prediction may use: one, unless the service's owner says otherwise."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return int(text) if text.isdigit() and int(text) else 1
+
+
 def unpickled(path: Path) -> Any:
     """Return the object in a file that joblib or pickle wrote."""
     return read(path, package("joblib", "scikit-learn").load)

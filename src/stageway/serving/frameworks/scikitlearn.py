@@ -16,9 +16,13 @@ from stageway.serving.settings import Settings
 SKOPS = ".skops"
 TRUSTED = "SKOPS_TRUSTED_TYPES"
 METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples", "transform")
+OUTPUT = "_sklearn_output_config"
 ORDINARY = ("sklearn", "xgboost", "lightgbm")
 OF_THE_BATCH = {"NMF", "MiniBatchNMF", "BernoulliRBM", "FunctionTransformer", "TransformedTargetRegressor"}
 """Estimators whose result for a row may depend on the other rows, on chance, or on a user's function."""
+OF_NAMES = {"ColumnTransformer", "FunctionTransformer", "HistGradientBoostingClassifier"}
+OF_NAMES |= {"HistGradientBoostingRegressor", "make_column_selector"}
+"""Estimators that look at the names or the types of a table's columns."""
 
 
 class ScikitLearn(Tabular):
@@ -30,12 +34,14 @@ class ScikitLearn(Tabular):
         self._config = _Config()
         # Rows come without names; the count of their columns is checked instead.
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        parts = list(_parts(self.model))
         super().__init__(
             methods_of(self.model, METHODS, path),
             getattr(self.model, "n_features_in_", None),
             column_names(getattr(self.model, "feature_names_in_", None)),
             "sklearn",
-            independent=settings.batching == "on" or all(map(_by_row, _parts(self.model))),
+            independent=settings.batching == "on" or all(map(_by_row, parts)),
+            nameless=not any(map(_by_name, parts)),
         )
 
     def score(self, method: str, rows: Any) -> Any:
@@ -99,6 +105,18 @@ def _parts(model: Any) -> "Iterator[Any]":
 
 def _by_row(part: Any) -> bool:
     """Tell whether *part* is known to treat every row on its own."""
-    kind = part if callable(part) and hasattr(part, "__module__") and not hasattr(part, "get_params") else type(part)
-    package = (getattr(kind, "__module__", "") or "").partition(".")[0]
-    return package in (*ORDINARY, "numpy", "builtins") and kind.__name__ not in OF_THE_BATCH
+    return _package(part) in (*ORDINARY, "numpy") and _name(part) not in OF_THE_BATCH
+
+
+def _by_name(part: Any) -> bool:
+    """Tell whether *part* may treat a column by its name, or write names for the next part."""
+    return _package(part) not in ("sklearn", "numpy") or _name(part) in OF_NAMES or hasattr(part, OUTPUT)
+
+
+def _package(part: Any) -> str:
+    module = getattr(part, "__module__", None) or type(part).__module__
+    return str(module).partition(".")[0]
+
+
+def _name(part: Any) -> str:
+    return str(getattr(part, "__name__", type(part).__name__))

@@ -7,10 +7,12 @@ from typing import Any, Mapping, Optional, Sequence
 
 from stageway.contract import Contract, Schema
 from stageway.serving import replies
+from stageway.serving import rows as quick
 from stageway.serving import tensors as arrays
 from stageway.serving.replies import BadRequestError, Reply, loads
 from stageway.serving.scorer import Call, ScoringError, Signature, StartError, Tensor, Work, log_traceback, said
 
+NUMBERS = "fiub"
 KINDS = {"f": "number", "i": "integer", "u": "integer", "b": "boolean", "U": "string", "O": "string"}
 
 
@@ -18,7 +20,8 @@ class Tabular:
     """What scikit-learn, XGBoost and LightGBM have in common; work is ``(method, rows)``, rows an array or a table.
 
     *methods* are those that a request may name, the first is the default; *columns* is how many values a row has and
-    *names* what they are called, where the model says so. Rows are scored together only if *independent*.
+    *names* what they are called, where the model says so. Rows are scored together only if *independent*. A model with
+    names gets tables, whose making costs more than most predictions, unless *nameless* rows are as good to it.
     """
 
     declared: "Optional[dict[str, Any]]" = None
@@ -27,10 +30,17 @@ class Tabular:
     names: "list[str]"
 
     def __init__(
-        self, methods: "list[str]", columns: Optional[int], names: "list[str]", platform: str, *, independent: bool
+        self,
+        methods: "list[str]",
+        columns: Optional[int],
+        names: "list[str]",
+        platform: str,
+        *,
+        independent: bool,
+        nameless: bool,
     ) -> None:
         self.methods, self.columns, self.names = methods, columns, names
-        self._independent = independent
+        self._independent, self._plain = independent, not names or nameless
         results = {method: self._probe(method) for method in methods} if columns else {}
         self.contract = self._known(results)
         self.signature: Optional[Signature] = self._tensors(results, platform)
@@ -43,6 +53,10 @@ class Tabular:
         """Nothing more: the constructor has read the model."""
 
     def read(self, call: Call) -> Work:
+        if self._plain and self.columns is not None and call.method != "GET":
+            found = quick.matrix(call.body, self.columns)
+            if found is not None and found[1] in self.methods:
+                return self._work(found[1], found[0])
         given: Any = call.query_values() if call.method == "GET" else loads(call.body)
         if isinstance(given, list) and given and isinstance(given[0], dict):
             given = {"data": given}
@@ -68,7 +82,8 @@ class Tabular:
             sentence = "the input has the shape {}, the model takes [rows, {}]"
             raise BadRequestError(sentence.format(list(rows.shape), self.columns or "columns"))
         rows = arrays.text(rows) if rows.dtype.kind == "O" else rows
-        return self._work(method, self._table(rows.tolist()) if self.names else rows)
+        plain = not self.names or (self._plain and rows.dtype.kind in NUMBERS)
+        return self._work(method, rows if plain else self._table(rows.tolist()))
 
     def give(self, result: Any, outputs: "Sequence[str]") -> "dict[str, Any]":
         return {outputs[0] if outputs else self.methods[0]: arrays.array(result)}
@@ -97,17 +112,20 @@ class Tabular:
     def split(self, result: Any, rows: "list[int]") -> "list[Any]":
         if getattr(result, "shape", (None,))[0] != sum(rows):
             raise ValueError("the model did not return one result for each row")
-        ends = [sum(rows[: number + 1]) for number in range(len(rows))]
-        return [result[end - count : end] for end, count in zip(ends, rows)]
+        found, at = [], 0
+        for count in rows:
+            found.append(result[at : at + count])
+            at += count
+        return found
 
     def _work(self, method: str, rows: Any) -> Work:
         def write(result: Any) -> Reply:
-            return replies.of({method: result})
+            return Reply(200, replies.dumps({method: result}))
 
         if not self._independent or isinstance(rows, list):
             return Work((method, rows), write)
-        kind = tuple(map(str, rows.dtypes)) if hasattr(rows, "columns") else (rows.dtype, rows.shape[1:])
-        return Work((method, rows), write, (method, kind), len(rows))
+        kind = tuple(map(str, rows.dtypes)) if hasattr(rows, "columns") else rows.dtype.char
+        return Work((method, rows), write, (method, kind, rows.shape[1]), len(rows))
 
     def _rows(self, data: Any) -> Any:
         """Return what the model's methods take, once each row has as many columns as the model was trained on."""
@@ -122,32 +140,49 @@ class Tabular:
             if isinstance(row, list) and len(row) != self.columns:
                 sentence = "'data': row {} has {} values, the model takes {}"
                 raise BadRequestError(sentence.format(number, len(row), self.columns))
-        return self._table(data) if self.names else _array(data)
+        if not self.names:
+            return _array(data)
+        ordered = self._ordered(data)
+        array = _array(ordered) if self._plain else None
+        return array if array is not None and array.dtype.kind in NUMBERS else self._table(ordered)
+
+    def _ordered(self, data: "list[Any]") -> "list[Any]":
+        """Return rows of values, in the order of the model's columns, from rows of values or records."""
+        found = []
+        for number, row in enumerate(data):
+            if isinstance(row, dict):
+                lacking = [name for name in self.names if name not in row]
+                if lacking:
+                    raise BadRequestError("'data': row {} has no {!r}".format(number, lacking[0]))
+                row = [row[name] for name in self.names]
+            found.append(row)
+        return found
 
     def _table(self, data: "list[Any]") -> Any:
         import pandas as pd
 
-        for number, row in enumerate(data):
-            lacking = [name for name in self.names if name not in row] if isinstance(row, dict) else []
-            if lacking:
-                raise BadRequestError("'data': row {} has no {!r}".format(number, lacking[0]))
-        return pd.DataFrame(
-            [[row[name] for name in self.names] if isinstance(row, dict) else row for row in data],
-            columns=self.names,
-        )
+        return pd.DataFrame(data, columns=self.names)
 
     def _probe(self, method: str) -> Any:
         """Return what *method* makes of a row of zeros, to learn its shape and type; ``None`` if it takes no zeros."""
         import numpy as np
 
         zeros = np.zeros((1, int(self.columns or 0)))
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                result = self.score(method, self._table(zeros.tolist()) if self.names else zeros)
-            return result.toarray() if hasattr(result, "toarray") else np.asarray(result)
-        except BaseException:
-            return None
+        rows = [zeros] if self._plain else []
+        rows += [self._table(zeros.tolist())] if self.names else []
+        found = []
+        for one in rows:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    result = self.score(method, one)
+                found.append(result.toarray() if hasattr(result, "toarray") else np.asarray(result))
+            except BaseException:
+                found.append(None)
+        if len(found) == 2 and (found[0] is None or not np.array_equal(found[0], found[1])):
+            # Rows without names are not as good to it, after all.
+            self._plain = False
+        return found[-1]
 
     def _known(self, results: "dict[str, Any]") -> Contract:
         """Return what the model itself tells: how many columns a row has, and what its methods return."""
