@@ -7,11 +7,11 @@ from typing import Any, Optional
 
 import orjson
 
-from stageway.serving import v2_wire
+from stageway.serving import replies, v2_wire
 from stageway.serving.control import ControlFile
 from stageway.serving.replies import BadRequestError, Reply
 from stageway.serving.routes import Route
-from stageway.serving.scorer import Call, Scorer, Signature, Tensor, Work
+from stageway.serving.scorer import Call, Scorer, Signature, Tensor, Work, log_traceback
 from stageway.serving.settings import Settings
 from stageway.serving.v2_wire import Asked
 
@@ -47,7 +47,14 @@ def routes(settings: Settings, scorer: Scorer, control: ControlFile) -> "dict[st
         work = scorer.take(asked.tensors, outputs)
 
         def write(result: Any) -> Reply:
-            given = scorer.give(result, outputs)
+            try:
+                given = scorer.give(result, outputs)
+            except (TypeError, ValueError) as error:
+                log_traceback(error)
+                sentence = "the model's result is not what it declares; the log of the service says more"
+                reply = replies.message(500, sentence)
+                reply.failed = True
+                return reply
             return v2_wire.encode(asked, model, {name: given[name] for name in asked.outputs or given})
 
         return Work(work.data, write, work.key, work.rows)
