@@ -49,23 +49,19 @@ class Collected(NamedTuple):
 
 
 class Collector:
-    """The queue of one worker, and the thread that empties it; *count* is called with a cell of the meter.
-
-    *names* are those of the model's columns, for rows that come without.
-    """
+    """The queue of one worker, and the thread that empties it; *count* is called with a cell of the meter."""
 
     def __init__(
         self,
         settings: Settings,
         count: "Callable[[int, int], None]",
-        names: Sequence[str] = (),
         *,
         seconds: float = FILE_SECONDS,
     ) -> None:
         self.settings, self._count, self._seconds = settings, count, seconds
         model, _, version = settings.model.partition(":")
         self.model, self.version = model or "default", version or "default"
-        self.reader = Reader(settings.collect_without, names)
+        self.reader = Reader(settings.collect_without)
         self._files = Files(settings.collect, settings.service_name, settings.collect_keep)
         self._lock = threading.Lock()
         self._waiting: "list[tuple[list[Collected], int]]" = []

@@ -26,7 +26,7 @@ def routes(settings: Settings, meter: Meter, control: ControlFile) -> "dict[str,
             return replies.message(404, "there are no metrics: add prometheus-client to the packages of the release")
         # The package is imported by the first scrape only: a service that nobody scrapes does not pay for it.
         write, kind = exposition.choose_encoder(scope.headers.get("accept") or "")
-        families = meter.families(control.in_flight())
+        families = meter.families(control)
         return Reply(200, write(_Registry(families, about)), kind)
 
     return {PATH: Route(("GET", "HEAD"), page=page, counted=False)}

@@ -14,7 +14,6 @@ from typing import Any, Collection, Optional, Sequence
 from stageway.serving import replies
 from stageway.serving.replies import BadRequestError
 
-Columns = "dict[str, list[Any]]"
 MOST_COLUMNS = 1000
 DEEPEST = 50
 TEXT = "json"
@@ -22,14 +21,12 @@ ALWAYS_LEFT_OUT = frozenset(("authorization", "proxy-authorization", "cookie", "
 
 
 class Reader:
-    """Turns bodies and values into columns, without the fields called *without*, in any case and at any depth.
+    """Turns bodies and values into columns, without the fields called *without*, in any case and at any depth."""
 
-    *names* are those of the model's columns, for rows that come without.
-    """
-
-    def __init__(self, without: Collection[str] = (), names: Sequence[str] = ()) -> None:
+    def __init__(self, without: Collection[str] = ()) -> None:
         self._without = ALWAYS_LEFT_OUT.union(name.casefold() for name in without)
-        self._names = [str(name) for name in names]
+        self.names: "list[str]" = []
+        """Those of the model's columns, for rows that come without."""
 
     def body(self, body: bytes) -> "dict[str, list[Any]]":
         """Return the columns of a JSON body; of any other only how long it is, and its digest."""
@@ -40,7 +37,7 @@ class Reader:
 
     def value(self, value: Any, names: Optional[Sequence[str]] = None) -> "dict[str, list[Any]]":
         """Return the columns of a value; all have the same length."""
-        columns = _table(self._kept(value, 0), self._names if names is None else [str(name) for name in names])
+        columns = _table(self._kept(value, 0), self.names if names is None else [str(name) for name in names])
         kept = {name: values for name, values in columns.items() if not self._secret(name)}
         return kept if len(kept) <= MOST_COLUMNS else as_text(kept)
 

@@ -65,6 +65,8 @@ class Lane:
         self.watchdog.add(self._check, *self._limits)
         self.on_batch: "Optional[Callable[[int, int], None]]" = None
         """Called on a prediction thread with how many requests and rows one call of ``run`` has."""
+        self.on_run: "Optional[Callable[[float, bool], None]]" = None
+        """Called with the seconds that one call of ``run`` took, and whether it failed or was given up."""
 
     @property
     def waiting(self) -> int:
@@ -120,7 +122,7 @@ class Lane:
 
     def _take(self, seat: "_Seat", group: "list[Job]") -> None:
         """Fill *group* with jobs that can be joined, read; what cannot be read is answered here."""
-        rows, most = 0, self._settings.batch_rows
+        rows, key, most = 0, None, self._settings.batch_rows
         while not seat.given_up:
             job = self._next(wait=not group)
             if job is None:
@@ -133,34 +135,39 @@ class Lane:
             if not group:
                 seat.current = Current(time.monotonic(), group, ())
             group.append(job)
-            if job.work is None and not self._read(seat, job):
+            if job.work is None and not self._read(job):
                 group.pop()
+                if not group:
+                    seat.end()
                 continue
             work: Any = job.work
-            if len(group) > 1 and (work.key is None or work.key != group[0].work.key or rows + work.rows > most):  # type: ignore[union-attr]
+            if len(group) > 1 and (work.key is None or work.key != key or rows + work.rows > most or job.alone):
                 group.pop()
                 self._put_back([job])
                 return
+            key = work.key
             rows += work.rows
-            if not self._joins or work.key is None or job.alone or rows >= most:
+            if not self._joins or key is None or job.alone or rows >= most:
                 return
 
     def _next(self, *, wait: bool) -> Any:
         """Return the next job, or ``None`` when there is none, or when something was put back."""
-        if self._front:
+        while True:
             try:
-                return self._front.popleft()
-            except IndexError:
-                pass
-        if wait:
-            return self._queue.get()
-        try:
-            return None if self._queue.empty() else self._queue.get_nowait()
-        except queue.Empty:
-            # Another thread was quicker.
-            return None
+                if self._front:
+                    return self._front.popleft()
+                if wait:
+                    return self._queue.get()
+                if self._queue.empty():
+                    return None
+                job = self._queue.get_nowait()
+            except (IndexError, queue.Empty):
+                # Another thread was quicker.
+                continue
+            if job is not None:
+                return job
 
-    def _read(self, seat: "_Seat", job: Job) -> bool:
+    def _read(self, job: Job) -> bool:
         try:
             job.work = job.read(job.call)
             return True
@@ -196,6 +203,8 @@ class Lane:
         found = [_written(work, part, seconds) for work, part in zip(works, parts)]
         if not seat.end():
             return False
+        if self.on_run is not None:
+            self.on_run(seconds, False)
         self._settle(group, found)
         return True
 
@@ -219,6 +228,8 @@ class Lane:
             reply = _written(work, result, time.perf_counter() - begun)
         if not seat.end():
             return False
+        if self.on_run is not None:
+            self.on_run(reply.seconds, reply.failed)
         self._settle([job], [reply])
         return True
 
@@ -228,6 +239,8 @@ class Lane:
         for job, reply in zip(group, found):
             if self._open.pop(job, False):
                 settled.append((job, _sent(job, reply)))
+        if not settled:
+            return
         loop: Any = self._loop
         try:
             loop.call_soon_threadsafe(_deliver, settled)
@@ -265,7 +278,7 @@ class Lane:
         if current is None:
             return None
         limit = self._settings.scoring_timeout or float("inf")
-        if now - current.began >= limit or self._forsaken(current, now):
+        if current.began + limit <= now or self._forsaken(current, now):
             if seat.give_up(current):
                 self._replace(seat, current, now)
             return None
@@ -274,12 +287,14 @@ class Lane:
     def _forsaken(self, current: "Current", now: float) -> bool:
         jobs = list(current.jobs)
         timeout = self._settings.timeout
-        late = bool(timeout) and all(job.begun and now - job.arrived >= timeout for job in jobs)
+        late = bool(timeout) and all(job.begun and job.arrived + timeout <= now for job in jobs)
         return late and bool(jobs) and not any(job in self._open for job in [*jobs, *current.rest])
 
     def _replace(self, seat: "_Seat", current: "Current", now: float) -> None:
         """Answer what *seat* was busy with, put back what it had not begun, and let another thread have its place."""
         seconds = now - current.began
+        if self.on_run is not None:
+            self.on_run(seconds, True)
         log.warning("a prediction was given up after %.0f ms; it is at\n%s", seconds * 1000, seat.stack())
         self._seats.remove(seat)
         self._lost.append(seat)

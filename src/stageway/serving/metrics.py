@@ -16,6 +16,8 @@ from bisect import bisect_left
 from pathlib import Path
 from typing import Any, Callable, Iterable, NamedTuple, Sequence, Union
 
+from stageway.serving.control import ControlFile
+
 MAGIC = int.from_bytes(b"swmeter1", "little")
 NAMED, NAME = 64, 248
 """Most paths that are counted apart, and the longest name of one in bytes; the rest is counted as ``OTHER``."""
@@ -37,7 +39,7 @@ RUN = ROUTE * (NAMED + 1)
 REQUESTS = RUN + len(LATENCIES) + 2
 JOINED = REQUESTS + len(TOGETHER) + 2
 FAILED = JOINED + len(ROWS) + 2
-COLLECTED, DROPPED, STARTS, CPU, PID, READY, WAITING, RESIDENT = range(FAILED + 1, FAILED + 9)
+COLLECTED, DROPPED, STARTS, CPU, PID, WAITING, RESIDENT = range(FAILED + 1, FAILED + 8)
 SLOT = FAILED + 16
 
 LIMITS = {408: "slow_client", 413: "body_size", 431: "header_size", 503: "busy", 504: "timeout"}
@@ -50,7 +52,6 @@ HISTOGRAMS = (
 NUMBERS = (
     ("stageway_run_failed", "counter", "Calls of run that failed.", FAILED),
     ("stageway_queue_length", "gauge", "Requests that wait for run.", WAITING),
-    ("stageway_workers_ready", "gauge", "Workers that serve.", READY),
     ("stageway_worker_starts", "counter", "Workers that were started.", STARTS),
     ("stageway_collected", "counter", "Pieces of data that were written.", COLLECTED),
     ("stageway_collection_dropped", "counter", "Pieces of data that could not be kept.", DROPPED),
@@ -66,7 +67,7 @@ class Counts(NamedTuple):
     sum: float
 
 
-Value = Union[float, Counts]
+Value = Union[int, float, Counts]
 
 
 class Family(NamedTuple):
@@ -81,8 +82,8 @@ class Family(NamedTuple):
 class Meter:
     """The counters of one worker, and the sums over all."""
 
-    def __init__(self, control: str, slots: int, slot: int, paths: Iterable[str]) -> None:
-        """Open the file beside *control*, for *slots* workers; this one has claimed *slot* and answers *paths*."""
+    def __init__(self, control: str, slots: int, slot: int) -> None:
+        """Open the file beside *control*, for *slots* workers; this one has claimed *slot*."""
         self._descriptor = os.open(control + ".meter", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1, 0)
         try:
@@ -94,19 +95,27 @@ class Meter:
             if self._numbers[0] != MAGIC:
                 self._bytes[:] = bytes(len(self._bytes))
                 self._numbers[0], self._numbers[1] = MAGIC, time.time_ns()
-            named = self._named(paths)
         finally:
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, 0)
         self._at = self._start(slot)
-        self._route = {path: self._at + number * ROUTE for path, number in named.items()}
+        self._route: "dict[str, int]" = {}
         self._other = self._at + NAMED * ROUTE
         self._lock = threading.Lock()
         self._cpu_before = self._reals[self._at + CPU]
         self._waiting: "Callable[[], int]" = lambda: 0
         self._numbers[self._at + STARTS] += 1
-        self._numbers[self._at + READY] = 0
         self._numbers[self._at + PID] = os.getpid()
         self.tick()
+
+    def know(self, paths: Iterable[str], prefix: str = "") -> None:
+        """Count *paths* apart from now on, whether they are asked for with the *prefix* or without."""
+        fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1, 0)
+        try:
+            named = self._named(paths)
+        finally:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, 0)
+        cells = {path: self._at + number * ROUTE for path, number in named.items()}
+        self._route = {**cells, **{prefix + path: cell for path, cell in cells.items()}}
 
     @property
     def born(self) -> int:
@@ -146,9 +155,8 @@ class Meter:
             self._numbers[self._at + cell] += amount
 
     def serve(self, waiting: "Callable[[], int]") -> None:
-        """Say that this worker is ready, and keep its gauges fresh from now on; *waiting* is its queue's length."""
+        """Keep this worker's gauges fresh from now on; *waiting* is its queue's length."""
         self._waiting = waiting
-        self._numbers[self._at + READY] = 1
         threading.Thread(target=self._keep_fresh, name="meter", daemon=True).start()
 
     def tick(self) -> None:
@@ -179,8 +187,8 @@ class Meter:
 
     # Reading.
 
-    def families(self, in_flight: int) -> "list[Family]":
-        """Return everything, summed over the workers; *in_flight* comes from the control file."""
+    def families(self, control: ControlFile) -> "list[Family]":
+        """Return everything, summed over the workers; what the control file knows comes from there."""
         self.tick()
         slots = [_Slot(self._numbers[at : at + SLOT], self._reals[at : at + SLOT]) for at in self._starts()]
         alive = [slot for slot in slots if _alive(slot.numbers[PID])]
@@ -194,7 +202,9 @@ class Meter:
             Family("stageway_requests", "counter", "Replies.", [(labels, float(n)) for labels, n in statuses]),
             Family("stageway_request_duration_seconds", "histogram", "From a request to its reply.", spent),
             Family("stageway_rejected", "counter", REJECTED, [({"reason": one}, n) for one, n in limited.items()]),
-            Family("stageway_requests_in_flight", "gauge", "Requests not yet answered.", [({}, float(in_flight))]),
+            Family("stageway_requests_in_flight", "gauge", "Requests not yet answered.", [({}, control.in_flight())]),
+            Family("stageway_workers", "gauge", "Workers that there are to be.", [({}, control.wanted)]),
+            Family("stageway_workers_ready", "gauge", "Workers that serve.", [({}, control.serving)]),
         ]
         for name, help, cell, bounds in HISTOGRAMS:
             found.append(Family(name, "histogram", help, [({}, _summed(slots, cell, bounds))]))

@@ -78,7 +78,7 @@ class Telemetry:
     def _send(self, exporter: Any, resource: Any) -> None:
         """Send everything; a line in the log when that begins to fail, and when it works again."""
         try:
-            families = self._meter.families(self._control.in_flight())
+            families = self._meter.families(self._control)
             done = exporter.export(_data(families, resource, self._meter.born)).name == "SUCCESS"
         except Exception as error:
             log.debug("telemetry: %s", error)
