@@ -28,15 +28,17 @@ def test_the_layout_is_as_written_down(control: ControlFile, tmp_path: Path) -> 
     control.begin()
     control.end()
     control.draining = True
+    control.wanted, control.serving = 3, 2
     content = (tmp_path / "control").read_bytes()
-    assert len(content) == 64 + 3 * 16
-    assert content[:2] == b"\x01\x00"
+    # Twice as many slots as workers, and two: old and new ones may be there at the same time.
+    assert len(content) == 64 + 8 * 16
+    assert content[:8] == b"\x01\x00\x00\x00\x03\x00\x02\x00"
     assert struct.unpack_from("<6Q", content, 64) == (1, 2, 0, 0, 0, 0)
 
 
 def test_both_sides_see_the_flags_and_the_sums(control: ControlFile, tmp_path: Path) -> None:
     with contextlib.closing(ControlFile.open(tmp_path / "control")) as other:
-        assert (other.draining, other.ready, other.slots) == (False, False, 3)
+        assert (other.draining, other.ready, other.slots) == (False, False, 8)
         control.draining = control.ready = True
         assert (other.draining, other.ready) == (True, True)
         control.draining = control.ready = False
@@ -74,8 +76,14 @@ def slot_of(process: subprocess.Popen[str]) -> int:
     return int(process.stdout.readline())
 
 
-def test_each_process_has_its_own_slot_and_a_dead_one_is_taken_over(control: ControlFile, tmp_path: Path) -> None:
+def test_each_process_has_its_own_slot_and_a_dead_one_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "control"
+    path.write_bytes(bytes(64 + 3 * 16))
+    with contextlib.closing(ControlFile.open(path)) as control:
+        take_over(control, path)
+
+
+def take_over(control: ControlFile, path: Path) -> None:
     with worker(path, 5) as first, worker(path, 5) as second, worker(path, 5) as third:
         slots = [slot_of(process) for process in (first, second, third)]
         assert sorted(slots) == [0, 1, 2]

@@ -25,12 +25,17 @@ class App:
         self._settings, self._lane, self._control, self._routes = settings, lane, control, routes
         self._identity = list(settings.identity)
         self._v2 = settings.prefix + v2.ROOT
-        self.on_serving: Callable[[], None] = lambda: None
+        self._leaving = False
+        self.on_serving: Callable[[asyncio.AbstractEventLoop], None] = lambda loop: None
         self.guard: "Optional[Callable[[Any], Optional[Reply]]]" = None
         """Returns a refusal for a request whose headers do not hold a valid key or token."""
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.on_serving()
+        self.on_serving(loop)
+
+    def leave(self) -> None:
+        """Let every reply from now on be the last of its connection."""
+        self._leaving = True
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         if scope.proto != "http":
@@ -106,7 +111,7 @@ class App:
 
     def _send(self, scope: Any, protocol: Any, reply: Reply, identities: "list[tuple[str, str]]") -> None:
         headers = [("content-type", reply.content_type), *self._identity, *identities, *reply.headers]
-        if self._control.draining and CLOSE not in headers:
+        if (self._leaving or self._control.draining) and CLOSE not in headers:
             headers.append(CLOSE)
         if scope.method == "HEAD":
             protocol.response_empty(reply.status, headers)

@@ -65,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-body", "largest request (default: {})".format(Settings.max_body), type=_positive)
     add("--body-timeout", "how long a client may take to send its body, then 408 (default: 60)", type=_seconds)
     add("--idle-timeout", "how long a connection may take to send its next headers (default: 300)", type=_some)
+    worker = "how long a worker may not react at all, then it is replaced (default: WORKER_TIMEOUT, else 300)"
+    add("--worker-timeout", worker, type=_seconds)
     add("--stop-timeout", "how long a stop waits for what is in flight (default: 30)", type=_positive)
     add("--cors", "origin that browsers may call from, or *; repeatable (default: AML_CORS_ORIGINS)", action="append")
     add("--prefix", "path that all routes are below (default: SERVICE_PATH_PREFIX)")
@@ -92,6 +94,7 @@ def _filled(given: "dict[str, Any]", environment: "_Environment") -> None:
         "workers": lambda: read("WORKER_COUNT", _positive),
         "entry_script": lambda: None if given["framework"] else read("AZUREML_ENTRY_SCRIPT", str),
         "scoring_timeout": lambda: read("SCORING_TIMEOUT_MS", _milliseconds),
+        "worker_timeout": lambda: read("WORKER_TIMEOUT", _seconds),
         "cors": lambda: read("AML_CORS_ORIGINS", _listed),
         "prefix": lambda: read("SERVICE_PATH_PREFIX", str),
         "telemetry": lambda: read("AML_APP_INSIGHTS_ENABLED", _truth),
@@ -100,7 +103,7 @@ def _filled(given: "dict[str, Any]", environment: "_Environment") -> None:
         "service_version": lambda: read("SERVICE_VERSION", str),
     }
     for name, variable in variables.items():
-        if not given.get(name):
+        if given.get(name) in (None, False):
             given[name] = variable()
     for name in [name for name, value in given.items() if value is None]:
         del given[name]

@@ -1,9 +1,11 @@
 """The control file: a few bytes shared by the keeper and the workers of one service, without a message between them.
 
-Byte 0 is the drain flag (1: every reply closes its connection), byte 1 says that all workers are ready. From byte 64 on
-there is a slot of 16 bytes for each worker: requests in flight, then requests in total, as unsigned 64-bit integers in
-the machine's order, which is little-endian wherever we run. A slot has one writer, so counting takes no lock; who
-writes it is settled by a file lock, which ends with its process however that ends.
+Byte 0 is the drain flag (1: every reply closes its connection), byte 1 says that all workers were ready. Bytes 4 and 5
+are how many workers there are to be, 6 and 7 how many serve. From byte 64 on there is a slot of 16 bytes for each
+worker: requests in flight, then requests in total, as unsigned 64-bit integers. Numbers are in the machine's order,
+which is little-endian wherever we run. A slot has one writer, so counting takes no lock; who writes it is settled by a
+file lock, which ends with its process however that ends. There are more slots than workers, since at a reload an old
+one finishes its requests while a new one takes others.
 """
 
 from __future__ import annotations
@@ -18,9 +20,13 @@ from stageway.errors import ConfigError
 DRAIN = 0
 READY = 1
 MUTEX = 2
+WANTED = 2
+SERVING = 3
+"""Both as indexes of 16-bit numbers."""
 SLOTS = 64
 SLOT = 16
 NUMBER = 8
+SPARE = 2
 
 
 class ControlFile:
@@ -32,6 +38,7 @@ class ControlFile:
         self._map = mmap.mmap(descriptor, 0)
         self._bytes = memoryview(self._map)
         self._numbers = self._bytes.cast("Q")
+        self._counts = self._bytes.cast("H")
         self.slots = (len(self._bytes) - SLOTS) // SLOT
         self._mine = -1
 
@@ -42,7 +49,7 @@ class ControlFile:
         fresh = "{}.{}".format(name, os.getpid())
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.write(descriptor, bytes(SLOTS + SLOT * workers))
+            os.write(descriptor, bytes(SLOTS + SLOT * (2 * workers + SPARE)))
         finally:
             os.close(descriptor)
         Path(fresh).replace(name)
@@ -62,6 +69,7 @@ class ControlFile:
     def close(self) -> None:
         """Unmap the file; a claimed slot becomes free."""
         self._numbers.release()
+        self._counts.release()
         self._bytes.release()
         self._map.close()
         os.close(self._descriptor)
@@ -81,6 +89,27 @@ class ControlFile:
     @ready.setter
     def ready(self, value: bool) -> None:
         self._bytes[READY] = int(value)
+
+    @property
+    def wanted(self) -> int:
+        return self._counts[WANTED]
+
+    @wanted.setter
+    def wanted(self, value: int) -> None:
+        self._counts[WANTED] = value
+
+    @property
+    def serving(self) -> int:
+        return self._counts[SERVING]
+
+    @serving.setter
+    def serving(self, value: int) -> None:
+        self._counts[SERVING] = value
+
+    @property
+    def busy(self) -> bool:
+        """Whether this worker has requests in flight."""
+        return self._numbers[self._mine] > 0
 
     def in_flight(self) -> int:
         """Requests that were read and not yet answered, over all workers."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Optional, Sequence
@@ -24,7 +26,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         with tempfile.TemporaryDirectory(prefix="stageway-serving-") as scratch:
             return _serve(settings, Path(scratch, "control"))
     except StagewayError as error:
-        return _cannot_start(error.message)
+        return _cannot_start(settings, error.message)
 
 
 def _serve(settings: Settings, control: Path) -> int:
@@ -34,11 +36,19 @@ def _serve(settings: Settings, control: Path) -> int:
         from stageway.serving.server import serve
     except ModuleNotFoundError as error:
         packages = ", ".join(one.partition(";")[0] for one in REQUIREMENTS)
-        return _cannot_start("the package {!r} is missing; the layers have to hold {}".format(error.name, packages))
+        return _cannot_start(
+            settings, "the package {!r} is missing; the layers have to hold {}".format(error.name, packages)
+        )
     serve(replace(settings, control=str(control)))
     return 0
 
 
-def _cannot_start(sentence: str) -> int:
-    print("stageway-serving: cannot start: {}".format(sentence), file=sys.stderr, flush=True)
+def _cannot_start(settings: Settings, sentence: str) -> int:
+    # Not by the module of logs, which needs a package that may be missing.
+    if settings.log_format == "json":
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        line = {"time": now, "level": "ERROR", "logger": "stageway.serving", "message": "cannot start: " + sentence}
+        print(json.dumps(line), file=sys.stderr, flush=True)
+    else:
+        print("stageway-serving: cannot start: {}".format(sentence), file=sys.stderr, flush=True)
     return 1

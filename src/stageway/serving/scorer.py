@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import traceback
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Callable, Hashable, Mapping, Optional, Protocol, Sequence
@@ -12,6 +10,7 @@ from urllib.parse import parse_qsl
 
 from stageway.contract import Contract
 from stageway.errors import StagewayError
+from stageway.serving import logs
 from stageway.serving.replies import BadRequestError, Reply
 
 OURS = ("stageway.serving", "importlib._bootstrap", "importlib._bootstrap_external")
@@ -138,8 +137,7 @@ def log_traceback(error: BaseException) -> None:
     inner: Optional[TracebackType] = error.__traceback__
     while inner is not None and inner.tb_frame.f_globals.get("__name__", "").startswith(OURS):
         inner = inner.tb_next
-    traceback.print_exception(type(error), error, inner, file=sys.stderr)
-    sys.stderr.flush()
+    logs.log_traceback(error, inner)
 
 
 def said(error: BaseException) -> str:

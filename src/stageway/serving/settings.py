@@ -42,6 +42,8 @@ class Settings:
     """How long a client may take to send its body, then 408."""
     idle_timeout: float = 300.0
     """How long a connection may take to send its next request's headers; then it is closed."""
+    worker_timeout: float = 300.0
+    """How long a worker's event loop may stand still; then it is killed and another started (v1: WORKER_TIMEOUT)."""
     stop_timeout: int = 30
     auth: str = ""
     """JSON file with the digests of keys and the public key of tokens, read again when it changes."""

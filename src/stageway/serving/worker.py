@@ -6,47 +6,30 @@
 from __future__ import annotations
 
 import json
-import logging
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-import time
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
 from stageway.contract import Contract
+from stageway.serving.duty import Duty
 from stageway.serving.layers import add_layers
 from stageway.serving.settings import Settings
 
-STARTING, READY, FAILED = "starting", "ready", "failed"
 
-
-def load(settings: Settings, parent: Any) -> Any:
-    """Return the application of this worker; a failure is sent to *parent*, which then ends the service."""
-    # The parent's handlers came along when this process was forked from it.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
-    parent.send((STARTING, os.getpid(), ""))
-    _end_with_parent(settings.stop_timeout)
+def load(settings: Settings, reports: Any, orders: Any, address: object) -> Any:
+    """Return the application of this worker; a failure is reported to the parent, which decides what it means."""
+    duty = Duty(settings, reports, orders, address)
+    duty.begin()
     try:
-        return _app(settings, parent)
+        return _app(settings, duty)
     except BaseException as error:
-        parent.send((FAILED, os.getpid(), _sentence(error)))
-        # Leaving would look like a crash; the parent has the sentence and ends this process.
-        time.sleep(60)
-        os._exit(1)
+        return duty.failed(_sentence(error))
 
 
-def _app(settings: Settings, parent: Any) -> Any:
+def _app(settings: Settings, duty: Duty) -> Any:
     add_layers()
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    level = os.environ.get("AZUREML_LOG_LEVEL", "INFO").upper()
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger().setLevel(level if isinstance(logging.getLevelName(level), int) else "INFO")
+    from stageway.serving import logs
+
+    logs.start(settings)
 
     from stageway.serving import frameworks, v1, v2
     from stageway.serving.app import App
@@ -67,7 +50,7 @@ def _app(settings: Settings, parent: Any) -> Any:
     lane.call(scorer.start)
     routes = {**v1.routes(settings, scorer, control), **v2.routes(settings, scorer, control)}
     app = App(settings, lane, control, routes)
-    app.on_serving = lambda: parent.send((READY, os.getpid(), ""))
+    app.on_serving, duty.on_leave, duty.busy = duty.serving, app.leave, lambda: control.busy
     return app
 
 
@@ -81,18 +64,3 @@ def _sentence(error: BaseException) -> str:
         return "the package {!r} is missing from the layers of this release".format(error.name)
     log_traceback(error)
     return said(error)
-
-
-def _end_with_parent(patience: int) -> None:
-    """Stop when the parent process is gone, so that no worker outlives its service."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(patience)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
