@@ -66,6 +66,8 @@ class Lane:
         self.on_batch: "Optional[Callable[[int, int], None]]" = None
         """Called on a prediction thread with how many requests and rows one call of ``run`` has."""
         self.on_run: "Optional[Callable[[float, bool], None]]" = None
+        """Called there after it, with its seconds and whether it failed."""
+        self.on_run: "Optional[Callable[[float, bool], None]]" = None
         """Called with the seconds that one call of ``run`` took, and whether it failed or was given up."""
 
     @property
@@ -198,8 +200,9 @@ class Lane:
             if len(parts) != len(works):
                 raise ValueError("{} results for {} requests".format(len(parts), len(works)))
         except BaseException:
+            self._ran(begun, failed=True)
             return self._each(seat, group)
-        seconds = time.perf_counter() - begun
+        seconds = self._ran(begun, failed=False)
         found = [_written(work, part, seconds) for work, part in zip(works, parts)]
         if not seat.end():
             return False
@@ -223,15 +226,21 @@ class Lane:
             result = self._scorer.run(work.data)
         except BaseException as error:
             reply = _failure(error)
-            reply.seconds = time.perf_counter() - begun
+            reply.seconds = self._ran(begun, failed=reply.failed)
         else:
-            reply = _written(work, result, time.perf_counter() - begun)
+            reply = _written(work, result, self._ran(begun, failed=False))
         if not seat.end():
             return False
         if self.on_run is not None:
             self.on_run(reply.seconds, reply.failed)
         self._settle([job], [reply])
         return True
+
+    def _ran(self, begun: float, *, failed: bool) -> float:
+        seconds = time.perf_counter() - begun
+        if self.on_run is not None:
+            self.on_run(seconds, failed)
+        return seconds
 
     def _settle(self, group: "list[Job]", found: "list[Reply]") -> None:
         """Send the replies from this thread, then tell the event loop about all of them at once."""
