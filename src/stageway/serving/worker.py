@@ -34,12 +34,14 @@ def _app(settings: Settings, duty: Duty) -> Any:
     from stageway.serving import frameworks, v1, v2
     from stageway.serving.app import App
     from stageway.serving.control import ControlFile
+    from stageway.serving.cors import Cors
     from stageway.serving.entry import EntryScript
     from stageway.serving.lane import Lane
     from stageway.serving.scorer import Scorer
+    from stageway.serving.watching import Watch
 
     control = ControlFile.open(settings.control)
-    control.claim()
+    watch = Watch(settings, control, control.claim())
     framework = settings.framework
     scorer: Scorer = frameworks.load(settings) if framework else EntryScript(Path(settings.entry_script))
     if settings.contract and scorer.contract.source != "decorators":
@@ -49,7 +51,10 @@ def _app(settings: Settings, duty: Duty) -> Any:
     lane = Lane(settings, scorer, joins=joins)
     lane.call(scorer.start)
     routes = {**v1.routes(settings, scorer, control), **v2.routes(settings, scorer, control)}
-    app = App(settings, lane, control, routes)
+    routes.update(watch.routes(scorer, routes))
+    app = App(settings, lane, control, {**routes, **{settings.prefix + path: routes[path] for path in routes}})
+    app.cors = Cors(settings.cors) if settings.cors else None
+    watch.begin(app, lane)
     app.on_serving, duty.on_leave, duty.busy = duty.serving, app.leave, lambda: control.busy
     return app
 
