@@ -1,4 +1,8 @@
-"""HTTP: from granian's scope and protocol to a route and back. Every reply leaves through ``App._send``."""
+"""HTTP: from granian's scope and protocol to a route and back.
+
+A request costs as little Python as it can: the prediction thread that has its reply sends it, without a way back over
+the event loop, and what is off (keys, CORS, metrics, collection) is one comparison with ``None``.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from stageway.serving.collection import Collector
 from stageway.serving.control import ControlFile
 from stageway.serving.cors import Cors
 from stageway.serving.lane import Lane
+from stageway.serving.logs import AccessLog
 from stageway.serving.metrics import Meter
 from stageway.serving.replies import Reply
 from stageway.serving.routes import Route
@@ -22,6 +27,8 @@ from stageway.serving.settings import Settings
 CLOSE = ("connection", "close")
 CLIENT_GONE = 499
 """What a request is counted as whose client went away before the reply."""
+FAILED = {failed: ("x-ms-run-function-failed", str(failed)) for failed in (False, True)}
+SECONDS = "x-ms-run-fn-exec-ms"
 
 
 class App:
@@ -29,17 +36,23 @@ class App:
 
     def __init__(self, settings: Settings, lane: Lane, control: ControlFile, routes: "dict[str, Route]") -> None:
         self._settings, self._lane, self._control, self._routes = settings, lane, control, routes
-        self._identity = list(settings.identity)
         self._v2 = (v2.ROOT, settings.prefix + v2.ROOT)
         self._uncounted = frozenset(path for path, route in routes.items() if not route.counted)
+        self._known = ", ".join(path for path in routes if not path.startswith(self._v2))
         self._leaving = False
+        self._first: "dict[str, list[tuple[str, str]]]" = {}
+        """The headers that every reply of one content type begins with."""
+        self._reading: "dict[Exchange, float]" = {}
+        """Requests whose bodies are on their way, and since when."""
         self.on_serving: Callable[[asyncio.AbstractEventLoop], None] = lambda loop: None
         self.on_stopping: Callable[[], None] = lambda: None
         self.meter: Optional[Meter] = None
         self.collector: Optional[Collector] = None
+        self.access: Optional[AccessLog] = None
         self.cors: Optional[Cors] = None
         self.guard: "Optional[Callable[[Any], Optional[Reply]]]" = None
         """Returns a refusal for a request whose headers do not hold a valid key or token."""
+        lane.watchdog.add(self._check, settings.body_timeout)
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.on_serving(loop)
@@ -56,93 +69,172 @@ class App:
             protocol.close(404)
             return
         path = scope.path
-        counted = path not in self._uncounted
-        status = CLIENT_GONE
-        if counted:
-            begun = time.perf_counter()
-            self._control.begin()
+        if path in self._uncounted:
+            await self._answer(Exchange(self, scope, protocol, path))
+            return
+        begun = time.perf_counter()
+        exchange = Exchange(self, scope, protocol, path)
+        self._control.begin()
         try:
-            identities, reply = identity.of(scope.headers)
+            await self._answer(exchange)
+        finally:
+            self._control.end()
+            if self.meter is not None:
+                self.meter.count(path, exchange.status, time.perf_counter() - begun)
+            if self.access is not None:
+                seconds = time.perf_counter() - begun
+                self.access.write(scope.method, path, exchange.status, seconds, exchange.request_id)
+
+    async def _answer(self, exchange: "Exchange") -> None:
+        try:
+            exchange.ids, reply = identity.of(exchange.headers)
+            route = self._routes.get(exchange.path)
             if reply is None:
-                reply = await self._routed(scope, protocol, identities)
-            if reply.status >= 400 and path.startswith(self._v2):
-                reply = v2.refused(reply)
-            self._send(scope, protocol, reply, identities)
-            status = reply.status
+                reply = self._refusal(exchange, route)
+            if reply is None and route is not None:
+                if route.read is None or (exchange.method == "OPTIONS" and not route.raw):
+                    reply = _page(exchange, route)
+                else:
+                    await self._score(exchange, route)
+            if reply is not None:
+                exchange.send(reply)
         except (ProtocolClosed, ProtocolError):
             # The client went away, so there is nobody to answer.
             pass
-        finally:
-            if counted:
-                self._control.end()
-                if self.meter is not None:
-                    self.meter.count(path, status, time.perf_counter() - begun)
+        except Exception:
+            exchange.send(replies.message(500, "the reply cannot be sent; the log of the service says why"))
+            raise
 
-    async def _routed(self, scope: Any, protocol: Any, identities: "list[tuple[str, str]]") -> Reply:
-        route = self._routes.get(scope.path)
+    def _refusal(self, exchange: "Exchange", route: Optional[Route]) -> Optional[Reply]:
+        """Return the reply to what needs neither a page nor the model."""
         if route is None:
-            known = ", ".join(path for path in self._routes if not path.startswith(self._v2))
-            return replies.message(404, "there is no {}; this service has {}".format(scope.path, known))
-        preflight = None if self.cors is None else self.cors.preflight(scope)
-        if preflight is not None:
-            return preflight
-        if scope.method not in route.methods:
-            reply = replies.message(405, "{} does not take {}".format(scope.path, scope.method))
+            return replies.message(404, "there is no {}; this service has {}".format(exchange.path, self._known))
+        if self.cors is not None:
+            preflight = self.cors.preflight(exchange.scope)
+            if preflight is not None:
+                return preflight
+        if exchange.method not in route.methods:
+            reply = replies.message(405, "{} does not take {}".format(exchange.path, exchange.method))
             reply.headers.append(("allow", ", ".join(route.methods)))
             return reply
-        if route.guarded and self.guard is not None:
-            refusal = self.guard(scope.headers)
-            if refusal is not None:
-                return refusal
-        if route.page is not None:
-            return route.page(scope)
-        return await self._scored(route, scope, protocol, identities[0][1])
+        return self.guard(exchange.headers) if route.guarded and self.guard is not None else None
 
-    async def _scored(self, route: Route, scope: Any, protocol: Any, request_id: str) -> Reply:
-        if scope.method == "OPTIONS" and not route.raw:
-            return Reply(200, b"", replies.TEXT, [("allow", ", ".join(route.methods))])
-        body = b"" if scope.method == "GET" else await self._body(scope.headers, protocol)
+    async def _score(self, exchange: "Exchange", route: Route) -> None:
+        scope, headers, read = exchange.scope, exchange.headers, route.read
+        assert read is not None
+        body = b"" if exchange.method == "GET" else await self._body(exchange)
         if body is None:
-            limit = self._settings.max_body
-            reply = replies.message(413, "the body is larger than the {} bytes this service takes".format(limit))
-            reply.headers.append(CLOSE)
-            return reply
-        headers = scope.headers
+            return
         content_type = headers.get("content-type") or ""
-        call = Call(scope.method, scope.path, body, scope.query_string, content_type, lambda: dict(headers.items()))
-        assert route.read is not None
-        reply = await self._lane.score(route.read, call)
+        named = exchange.request_id
+        call = Call(
+            exchange.method, exchange.path, body, scope.query_string, content_type, lambda: dict(headers.items()), named
+        )
+        reply = await self._lane.score(read, call, exchange.scored)
         if self.collector is not None:
-            self.collector.offer(call, reply, request_id)
-        reply.headers.append(("x-ms-run-function-failed", str(reply.failed)))
-        reply.headers.append(("x-ms-run-fn-exec-ms", "{:.3f}".format(reply.seconds * 1000)))
-        return reply
+            self.collector.offer(call, reply, named)
 
-    async def _body(self, headers: Any, protocol: Any) -> Optional[bytes]:
-        """Return the whole body, or ``None`` when it is too large.
+    # Bodies and their limits.
 
-        What is too large is still read, up to as much again, since most clients read the refusal only after that.
-        """
+    async def _body(self, exchange: "Exchange") -> Optional[bytes]:
+        """Return the whole body; ``None`` when it is too large or too slow, which has been answered then."""
+        limit, length = self._settings.max_body, exchange.headers.get("content-length")
+        if length == "0":
+            return b""
+        if length is not None and int(length) > limit:
+            self._too_large(exchange)
+            return None
+        self._reading[exchange] = time.monotonic()
+        if self._lane.watchdog.timer is None:
+            self._lane.watchdog.start()
+        try:
+            if length is not None:
+                body: Any = await exchange.protocol()
+            else:
+                body = await self._parts(exchange, limit)
+        finally:
+            in_time = self._reading.pop(exchange, None) is not None
+        return body if in_time else None
+
+    async def _parts(self, exchange: "Exchange", limit: int) -> Optional[bytes]:
+        """Read a body of unknown length."""
+        body = bytearray()
+        async for part in exchange.protocol:
+            body += part
+            if len(body) > limit:
+                self._too_large(exchange)
+                return None
+            if exchange not in self._reading:
+                return None
+        return bytes(body)
+
+    def _too_large(self, exchange: "Exchange") -> None:
         limit = self._settings.max_body
-        length = headers.get("content-length")
-        if length is not None and length.isdigit() and int(length) <= limit:
-            return bytes(await protocol())
-        body, size = bytearray(), 0
-        async for part in protocol:
-            size += len(part)
-            if size <= limit:
-                body += part
-            elif size > 2 * limit:
-                break
-        return bytes(body) if size <= limit else None
+        exchange.send(_last(413, "the body is larger than the {} bytes this service takes".format(limit)))
 
-    def _send(self, scope: Any, protocol: Any, reply: Reply, identities: "list[tuple[str, str]]") -> None:
-        headers = [("content-type", reply.content_type), *self._identity, *identities, *reply.headers]
+    def _check(self, now: float) -> Optional[float]:
+        """Refuse the bodies that take too long, for the watchdog."""
+        limit = self._settings.body_timeout
+        for exchange, begun in self._reading.copy().items():
+            if limit and begun + limit <= now:
+                del self._reading[exchange]
+                exchange.send(_last(408, "the body took more than its limit of {:g} ms".format(limit * 1000)))
+        return min(self._reading.values(), default=float("inf")) + limit if self._reading else None
+
+    # Replies, on any thread.
+
+    def send(self, exchange: "Exchange", reply: Reply, more: "list[tuple[str, str]]") -> None:
+        """Send *reply*, with *more* headers."""
+        if reply.status >= 400 and exchange.path.startswith(self._v2):
+            reply = v2.refused(reply)
+        first = self._first.get(reply.content_type)
+        if first is None:
+            first = [("content-type", reply.content_type), *self._settings.identity]
+            if len(self._first) < 100:
+                self._first[reply.content_type] = first
+        headers = first + exchange.ids + reply.headers + more
         if self.cors is not None:
-            headers += self.cors.headers(scope.headers.get("origin"), headers)
+            headers += self.cors.headers(exchange.headers.get("origin"), headers)
         if (self._leaving or self._control.draining) and CLOSE not in headers:
             headers.append(CLOSE)
-        if scope.method == "HEAD":
-            protocol.response_empty(reply.status, headers)
+        exchange.status = reply.status
+        if exchange.method == "HEAD":
+            exchange.protocol.response_empty(reply.status, headers)
         else:
-            protocol.response_bytes(reply.status, headers, reply.body)
+            exchange.protocol.response_bytes(reply.status, headers, reply.body)
+
+
+class Exchange:
+    """One request and its reply."""
+
+    __slots__ = ("app", "headers", "ids", "method", "path", "protocol", "scope", "status")
+
+    def __init__(self, app: App, scope: Any, protocol: Any, path: str) -> None:
+        self.app, self.scope, self.protocol, self.path = app, scope, protocol, path
+        self.headers, self.method = scope.headers, scope.method
+        self.ids: "list[tuple[str, str]]" = []
+        self.status = CLIENT_GONE
+
+    @property
+    def request_id(self) -> str:
+        return self.ids[0][1] if self.ids else ""
+
+    def send(self, reply: Reply) -> None:
+        self.app.send(self, reply, [])
+
+    def scored(self, reply: Reply) -> None:
+        """Send a reply of the lane."""
+        self.app.send(self, reply, [FAILED[reply.failed], (SECONDS, "%.3f" % (reply.seconds * 1000))])
+
+
+def _page(exchange: Exchange, route: Route) -> Reply:
+    if route.page is not None:
+        return route.page(exchange.scope)
+    return Reply(200, b"", replies.TEXT, [("allow", ", ".join(route.methods))])
+
+
+def _last(status: int, sentence: str) -> Reply:
+    """Return a reply after which the connection is closed."""
+    reply = replies.message(status, sentence)
+    reply.headers.append(CLOSE)
+    return reply

@@ -66,9 +66,9 @@ class Lane:
         self.on_batch: "Optional[Callable[[int, int], None]]" = None
         """Called on a prediction thread with how many requests and rows one call of ``run`` has."""
         self.on_run: "Optional[Callable[[float, bool], None]]" = None
-        """Called there after it, with its seconds and whether it failed."""
-        self.on_run: "Optional[Callable[[float, bool], None]]" = None
-        """Called with the seconds that one call of ``run`` took, and whether it failed or was given up."""
+        """Called after it with the seconds that it took, and whether it failed or was given up."""
+        self.on_scoring: "Optional[Callable[[Sequence[str]], None]]" = None
+        """Called on a prediction thread before it, with the ids of the requests."""
 
     @property
     def waiting(self) -> int:
@@ -193,6 +193,8 @@ class Lane:
             self.on_batch(len(works), sum(work.rows for work in works))
         if len(group) == 1:
             return self._alone(seat, group[0])
+        if self.on_scoring is not None:
+            self.on_scoring([job.call.request_id for job in group])
         rows = [work.rows for work in works]
         begun = time.perf_counter()
         try:
@@ -206,8 +208,6 @@ class Lane:
         found = [_written(work, part, seconds) for work, part in zip(works, parts)]
         if not seat.end():
             return False
-        if self.on_run is not None:
-            self.on_run(seconds, False)
         self._settle(group, found)
         return True
 
@@ -221,6 +221,8 @@ class Lane:
 
     def _alone(self, seat: "_Seat", job: Job) -> bool:
         work: Any = job.work
+        if self.on_scoring is not None:
+            self.on_scoring([job.call.request_id])
         begun = time.perf_counter()
         try:
             result = self._scorer.run(work.data)
@@ -231,8 +233,6 @@ class Lane:
             reply = _written(work, result, self._ran(begun, failed=False))
         if not seat.end():
             return False
-        if self.on_run is not None:
-            self.on_run(reply.seconds, reply.failed)
         self._settle([job], [reply])
         return True
 

@@ -26,16 +26,23 @@ class ScoringError(StagewayError):
     """``run`` raised: the client learns no more than that, the log has the traceback."""
 
 
-@dataclass(frozen=True)
 class Call:
     """One request as it came in, its body read."""
 
-    method: str
-    path: str
-    body: bytes
-    query: str
-    content_type: str
-    headers: Callable[[], Mapping[str, str]]
+    __slots__ = ("body", "content_type", "headers", "method", "path", "query", "request_id")
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        query: str,
+        content_type: str,
+        headers: "Callable[[], Mapping[str, str]]",
+        request_id: str = "",
+    ) -> None:
+        self.method, self.path, self.body, self.query = method, path, body, query
+        self.content_type, self.headers, self.request_id = content_type, headers, request_id
 
     def query_values(self) -> "dict[str, Any]":
         """Return the query's parameters, read as JSON where that is what they are; a repeated one is a list."""
