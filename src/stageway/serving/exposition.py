@@ -29,7 +29,7 @@ def routes(settings: Settings, meter: Meter, control: ControlFile) -> "dict[str,
         families = meter.families(control)
         return Reply(200, write(_Registry(families, about)), kind)
 
-    return {PATH: Route(("GET", "HEAD"), page=page, counted=False)}
+    return {PATH: Route(("GET", "HEAD"), page=page, guarded=True, counted=False)}
 
 
 def identity(settings: Settings) -> "dict[str, str]":

@@ -29,13 +29,17 @@ LONGEST_LINE = 64 * 1024
 
 
 class _Scored(threading.local):
-    """What the prediction thread that asks is busy with."""
+    """The ids of the requests that a prediction thread is busy with."""
 
     ids: "Sequence[str]" = ()
 
 
-scored = _Scored()
-"""Set ``scored.ids`` to the ids of the requests that this thread scores from now on."""
+_scored = _Scored()
+
+
+def scores(ids: "Sequence[str]") -> None:
+    """Say that the thread which calls this scores the requests *ids* from now on."""
+    _scored.ids = ids
 
 
 def say(log_format: str, sentence: str, level: str = "INFO") -> None:
@@ -180,7 +184,7 @@ class _Lines(io.TextIOBase):
 def _line(level: str, logger: str, message: str, *, at: Optional[float] = None, **more: Any) -> str:
     at = time.time() if at is None else at
     stamp = "{}.{:06d}Z".format(time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)), int(at % 1 * 1e6))
-    ids = scored.ids
+    ids = _scored.ids
     if ids and "request_id" not in more:
         more["request_id" if len(ids) == 1 else "request_ids"] = ids[0] if len(ids) == 1 else list(ids)
     content = {"time": stamp, "level": level, "logger": logger, "message": message, **more}

@@ -31,8 +31,9 @@ def _app(settings: Settings, duty: Duty) -> Any:
 
     logs.start(settings)
 
-    from stageway.serving import frameworks, v1, v2
+    from stageway.serving import frameworks, openapi, probes, v1, v2
     from stageway.serving.app import App
+    from stageway.serving.auth import Guard
     from stageway.serving.control import ControlFile
     from stageway.serving.cors import Cors
     from stageway.serving.entry import EntryScript
@@ -40,6 +41,7 @@ def _app(settings: Settings, duty: Duty) -> Any:
     from stageway.serving.scorer import Scorer
     from stageway.serving.watching import Watch
 
+    guard = Guard(settings.auth) if settings.auth else None
     control = ControlFile.open(settings.control)
     watch = Watch(settings, control, control.claim())
     framework = settings.framework
@@ -51,9 +53,14 @@ def _app(settings: Settings, duty: Duty) -> Any:
     lane = Lane(settings, scorer, joins=joins)
     lane.call(scorer.start)
     routes = {**v1.routes(settings, scorer, control), **v2.routes(settings, scorer, control)}
-    routes.update(watch.routes(scorer, routes))
+    routes.update({**watch.routes(scorer, routes), **probes.routes(control)})
+    routes.update(openapi.routes(settings, scorer, routes))
     app = App(settings, lane, control, {**routes, **{settings.prefix + path: routes[path] for path in routes}})
     app.cors = Cors(settings.cors) if settings.cors else None
+    app.guard = guard
+    app.access = logs.AccessLog(settings) if settings.access_log else None
+    if settings.log_format == "json":
+        lane.on_scoring = logs.scores
     watch.begin(app, lane)
     app.on_serving, duty.on_leave, duty.busy = duty.serving, app.leave, lambda: control.busy
     return app
