@@ -14,10 +14,15 @@ from stageway.serving.settings import Settings
 FRAMEWORKS = {
     "ScikitLearn": "scikitlearn",
     "Onnx": "onnx",
+    "TensorFlow": "tensorflow",
+    "XGBoost": "xgboost",
+    "LightGBM": "lightgbm",
+    "TorchScript": "torchscript",
+    "MLflow": "mlflow",
 }
 """Name of a framework, as the registry writes it, to the module below this one that has a class of that name."""
 
-ALIASES = {"sklearn": "ScikitLearn"}
+ALIASES = {"sklearn": "ScikitLearn", "pyfunc": "MLflow"}
 
 
 def named(framework: str) -> str:

@@ -10,6 +10,10 @@ from typing import Any, Callable
 from stageway.serving.scorer import StartError, log_traceback, said
 
 PICKLES = (".pkl", ".pickle", ".joblib", ".sav")
+SKOPS = ".skops"
+TRUSTED = "SKOPS_TRUSTED_TYPES"
+BESIDE = {"input_example.json", "serving_input_example.json"}
+"""What MLflow writes next to a model, and could be one by its ending."""
 
 
 def folder() -> Path:
@@ -20,7 +24,7 @@ def folder() -> Path:
 def one_file(endings: "tuple[str, ...]") -> Path:
     """Return the one model file below the model's folder: by its ending, else the only file there is."""
     top = folder()
-    files = sorted(path for path in top.rglob("*") if path.is_file())
+    files = sorted(path for path in top.rglob("*") if path.is_file() and path.name not in BESIDE)
     return _one(top, [path for path in files if path.suffix.lower() in endings] or files, "file")
 
 
@@ -59,6 +63,18 @@ def threads() -> int:
 def unpickled(path: Path) -> Any:
     """Return the object in a file that joblib or pickle wrote."""
     return read(path, package("joblib", "scikit-learn").load)
+
+
+def from_skops(path: Path) -> Any:
+    """Load a file of skops, which makes only types that it or the service's owner trusts."""
+    io = package("skops.io", "skops")
+    trusted = [name.strip() for name in os.environ.get(TRUSTED, "").split(",") if name.strip()]
+    unknown = read(path, lambda path: io.get_untrusted_types(file=path))
+    strangers = [name for name in unknown if name not in trusted]
+    if strangers:
+        sentence = "model {} holds types that skops does not trust: {}; if you do, name them in {}"
+        raise StartError(sentence.format(path, ", ".join(strangers), TRUSTED))
+    return read(path, lambda path: io.load(path, trusted=unknown))
 
 
 def _one(top: Path, found: "list[Path]", what: str) -> Path:

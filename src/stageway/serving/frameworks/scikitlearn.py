@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import warnings
-from pathlib import Path
 from typing import Any, Iterator
 
 from stageway.serving.frameworks import files
 from stageway.serving.frameworks.tabular import Tabular, column_names, methods_of
-from stageway.serving.scorer import StartError
 from stageway.serving.settings import Settings
 
-SKOPS = ".skops"
-TRUSTED = "SKOPS_TRUSTED_TYPES"
 METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples", "transform")
 OUTPUT = "_sklearn_output_config"
 ORDINARY = ("sklearn", "xgboost", "lightgbm")
@@ -29,8 +24,8 @@ class ScikitLearn(Tabular):
     """One scikit-learn model, or one of a package that keeps scikit-learn's interface."""
 
     def __init__(self, settings: Settings) -> None:
-        path = files.one_file((*files.PICKLES, SKOPS))
-        self.model = _from_skops(path) if path.suffix.lower() == SKOPS else files.unpickled(path)
+        path = files.one_file((*files.PICKLES, files.SKOPS))
+        self.model = files.from_skops(path) if path.suffix.lower() == files.SKOPS else files.unpickled(path)
         self._config = _Config()
         # Rows come without names; the count of their columns is checked instead.
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
@@ -80,18 +75,6 @@ class _Config:
 
     def strict(self) -> Any:
         return self._sklearn.config_context(assume_finite=False)
-
-
-def _from_skops(path: Path) -> Any:
-    """Load a file of skops, which makes only types that it or the service's owner trusts."""
-    io = files.package("skops.io", "skops")
-    trusted = [name.strip() for name in os.environ.get(TRUSTED, "").split(",") if name.strip()]
-    unknown = files.read(path, lambda path: io.get_untrusted_types(file=path))
-    strangers = [name for name in unknown if name not in trusted]
-    if strangers:
-        sentence = "model {} holds types that skops does not trust: {}; if you do, name them in {}"
-        raise StartError(sentence.format(path, ", ".join(strangers), TRUSTED))
-    return files.read(path, lambda path: io.load(path, trusted=unknown))
 
 
 def _parts(model: Any) -> "Iterator[Any]":

@@ -179,10 +179,10 @@ class Tabular:
                 found.append(result.toarray() if hasattr(result, "toarray") else np.asarray(result))
             except BaseException:
                 found.append(None)
-        if len(found) == 2 and (found[0] is None or not np.array_equal(found[0], found[1])):
+        if len(found) == 2 and found[1] is not None and not np.array_equal(found[0], found[1]):
             # Rows without names are not as good to it, after all.
             self._plain = False
-        return found[-1]
+        return next((one for one in reversed(found) if one is not None), None)
 
     def _known(self, results: "dict[str, Any]") -> Contract:
         """Return what the model itself tells: how many columns a row has, and what its methods return."""
