@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +30,7 @@ NAMES = (
     "inference_schema",
     "inference_schema.parameter_types",
     "inference_schema.parameter_types.abstract_parameter_type",
+    "inference_schema.parameter_types.json_schema",
     "inference_schema.parameter_types.numpy_parameter_type",
     "inference_schema.parameter_types.pandas_parameter_type",
     "inference_schema.parameter_types.spark_parameter_type",
@@ -60,7 +62,7 @@ class Finder:
         return importlib.util.spec_from_file_location(name, place.with_suffix(".py"))
 
 
-class _Moved:
+class _Moved(Loader):
     """Imports the module of the new name, and leaves it under the old one as well."""
 
     def __init__(self, new: str) -> None:

@@ -36,7 +36,8 @@ class AMLResponse:
 
     @property
     def content_type(self) -> Optional[str]:
-        return self.headers.get("Content-Type")
+        found: Optional[str] = self.headers.get("Content-Type")
+        return found
 
     @content_type.setter
     def content_type(self, value: str) -> None:
