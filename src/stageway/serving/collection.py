@@ -158,9 +158,11 @@ class Collector:
         self._paused_until = time.monotonic() + PAUSE_SECONDS
 
     def _write(self, pieces: "list[Collected]") -> None:
-        tables: "dict[Place, Rows]" = {}
+        # What a script collects itself has columns of its own, and so has files of its own.
+        tables: "dict[tuple[Place, bool], Rows]" = {}
         for piece in pieces:
-            rows = tables.setdefault(piece.place, Rows())
+            key = (piece.place, piece.request_id is None)
+            rows = tables.setdefault(key, Rows())
             try:
                 columns = piece.columns()
             except Exception as error:
@@ -168,8 +170,8 @@ class Collector:
                 continue
             rows.add(columns, self._marks(piece))
             if rows.count >= FILE_ROWS:
-                self._files.write(piece.place, tables.pop(piece.place))
-        for place, rows in tables.items():
+                self._files.write(piece.place, tables.pop(key))
+        for (place, _), rows in tables.items():
             if rows.count:
                 self._files.write(place, rows)
         self._files.trim()
