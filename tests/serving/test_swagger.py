@@ -11,13 +11,14 @@ from openapi_spec_validator import OpenAPIV2SpecValidator
 
 from stageway.contract import Contract, infer
 from stageway.serving import swagger
+from stageway.serving.scorer import Alone, Call, Work
 from stageway.serving.settings import Settings
 
 # The published example of v1, whose every word clients may rely on.
 EXAMPLE = json.loads(Path(__file__).with_name("v1-swagger.json").read_text())
 
 
-class Declared:
+class Declared(Alone):
     """A scorer that declares something, and is never asked to score."""
 
     def __init__(self, contract: Contract, declared: dict[str, Any] | None = None) -> None:
@@ -26,7 +27,10 @@ class Declared:
     def start(self) -> None:
         """Nothing to get ready."""
 
-    def score(self, call: Any) -> Any:
+    def read(self, call: Call) -> Work:
+        raise NotImplementedError
+
+    def run(self, data: Any) -> Any:
         raise NotImplementedError
 
 

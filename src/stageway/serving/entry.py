@@ -43,7 +43,8 @@ class EntryScript(Alone):
         self._names = [name for name in self._parameters if name != REQUEST_HEADERS]
         self._tensors = None if self.declared is None else script_tensors.of(run, self.declared)
         self.signature = None if self._tensors is None else self._tensors.signature
-        self._table = None if self.declared is None else self._only_table()
+        self.records = None if self.declared is None else self._only_table()
+        """The parameter that a bare list of records is for."""
 
     def start(self) -> None:
         if self._init is None:
@@ -104,8 +105,8 @@ class EntryScript(Alone):
             raise BadRequestError("the content type is {!r}; send application/json".format(kind), status=415)
         else:
             given = loads(call.body)
-        if self._table is not None and isinstance(given, list) and given and isinstance(given[0], dict):
-            given = {self._table: given}
+        if self.records is not None and isinstance(given, list) and given and isinstance(given[0], dict):
+            given = {self.records: given}
         if not isinstance(given, dict):
             raise BadRequestError("the body is not a JSON object with {}".format(_listed(self._names)))
         arguments = {}

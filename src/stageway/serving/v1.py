@@ -1,4 +1,4 @@
-"""The face of Azure ML v1: ``/``, ``/score``, ``/swagger.json``, and beside them what probes and the engine ask for."""
+"""The face of Azure ML v1: ``/`` and ``/score``, and beside them what probes and the engine ask for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from stageway.serving import replies, swagger
+from stageway.serving import replies
 from stageway.serving.control import ControlFile
 from stageway.serving.replies import Reply
 from stageway.serving.routes import Route
@@ -21,7 +21,6 @@ HEALTHY = Reply(200, b"Healthy", replies.TEXT)
 
 def routes(settings: Settings, scorer: Scorer, control: ControlFile) -> "dict[str, Route]":
     """Return the table of this face."""
-    described = Reply(200, orjson.dumps(swagger.document(settings, scorer)))
     contract = Reply(200, orjson.dumps(scorer.contract.to_json()))
 
     raw = bool(getattr(scorer, "raw", False))
@@ -29,14 +28,8 @@ def routes(settings: Settings, scorer: Scorer, control: ControlFile) -> "dict[st
     def health(scope: Any) -> Reply:
         return HEALTHY if control.ready else replies.message(503, "the service is starting")
 
-    def swagger_page(scope: Any) -> Reply:
-        if scope.query_string not in ("", "version=2", "version=2.0"):
-            return replies.message(404, "the description is there in version 2 only; ask for /swagger.json")
-        return described
-
     return {
         "/": Route(READING, page=health, counted=False),
         "/score": Route(RAW if raw else SCORING, read=scorer.read, guarded=True, raw=raw),
-        "/swagger.json": Route(READING, page=swagger_page),
         "/contract.json": Route(READING, page=lambda scope: contract),
     }
