@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "schema": (START, "Print the JSON Schema of stageway.yml, or check a file.", "project:schema"),
     "lock": (START, "Resolve the dependencies into stageway.lock.", "project:lock"),
     "exec": (START, "Run a command with the packages that serving uses.", "project:exec_"),
+    "serve": (START, "Serve a model at your desk; with --reload while you write its script.", "serve:serve"),
     "plan": (PIPELINE, "Say what a run of a version would do, and what stands in its way.", "runs:plan"),
     "run": (PIPELINE, "Take one version through the pipeline.", "runs:run"),
     "watch": (PIPELINE, "Read new versions into the ledger and start their runs.", "runs:watch"),
@@ -85,9 +86,10 @@ class Commands(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         from stageway import plugins
 
-        names = list(COMMANDS)
+        start = [name for name, (panel, _, _) in COMMANDS.items() if panel == START]
+        rest = [name for name in COMMANDS if name not in start]
         tasks = [*TASK_HELP, *(name for name in plugins.names("task") if name not in TASK_HELP)]
-        return names[:6] + tasks + names[6:]
+        return start + tasks + rest
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in COMMANDS:

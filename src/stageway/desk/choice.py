@@ -1,0 +1,195 @@
+"""What is served at the desk: the model, its entry script or framework, and what the project says beside it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from stageway.bundle import ModelPlace
+from stageway.config.workspace import FILE, Workspace, find
+from stageway.contract import Contract
+from stageway.errors import ConfigError, RegistryError
+from stageway.output import note
+from stageway.registries import mlmodel
+from stageway.registries.base import Registry
+from stageway.release import Model, check_model_name
+from stageway.tasks.base import open_registry
+
+ENDINGS = {
+    ".joblib": "ScikitLearn",
+    ".pickle": "ScikitLearn",
+    ".pkl": "ScikitLearn",
+    ".sav": "ScikitLearn",
+    ".skops": "ScikitLearn",
+    ".onnx": "Onnx",
+    ".pt": "TorchScript",
+    ".ubj": "XGBoost",
+    ".xgb": "XGBoost",
+    ".lgb": "LightGBM",
+}
+"""Which framework reads a model file, by its ending; other files need ``--framework``."""
+
+SAVED_MODEL = "saved_model.pb"
+NAMED = "name the framework with --framework, or serve it with --entry-script"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One model and where its files are: in the registry, or on disk as *path*."""
+
+    place: ModelPlace
+    path: Path | None = None
+    model: Model | None = None
+
+    @property
+    def said(self) -> str:
+        return self.place.label if self.path is None else str(self.path)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Exactly one of *script* and *framework* is set.
+
+    *directory* holds the script, and its files are put into the app root: below *inside* where that is a name, and
+    the script *alone* where the project ships nothing else.
+    """
+
+    models: tuple[Chosen, ...] = ()
+    script: Path | None = None
+    framework: str | None = None
+    directory: Path | None = None
+    inside: str = ""
+    alone: bool = False
+    contract: Contract | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    samples: Path | None = None
+    workspace: Workspace | None = None
+
+    @property
+    def said(self) -> str:
+        """Say in one phrase what is served."""
+        with_what = self.script.name if self.script is not None else str(self.framework)
+        models = " and ".join(one.said for one in self.models)
+        return f"{models} with {with_what}" if models else with_what
+
+
+def choose(what: str | None, *, script: Path | None, framework: str | None, start: Path | None = None) -> Choice:
+    """Say what is served: *what* is a path or a model's reference, nothing is the project's own.
+
+    Raises ``ConfigError`` in one line with the way out when that cannot be known.
+    """
+    if script is not None and framework is not None:
+        raise ConfigError("--entry-script and --framework: give one of them; a framework needs no script")
+    if script is not None and not script.is_file():
+        raise ConfigError(f"--entry-script {str(script)!r}: no such file in {Path.cwd()}")
+    if what is not None and _is_path(what):
+        return _of_path(Path(what), script, framework)
+    workspace = _workspace(start, needed=what is not None or script is None, what=what)
+    if workspace is None:
+        return Choice(script=script, directory=script.parent if script is not None else None)
+    return _of_project(workspace, what, script, framework)
+
+
+def _is_path(what: str) -> bool:
+    """Say whether *what* is meant as a path: it is there, or it looks like one."""
+    if Path(what).exists():
+        return True
+    looks = os.sep in what or what.startswith((".", "~")) or Path(what).suffix.lower() in ENDINGS
+    if looks:
+        raise ConfigError(f"model {what!r}: no such file or folder in {Path.cwd()}")
+    return False
+
+
+def _of_path(path: Path, script: Path | None, framework: str | None) -> Choice:
+    name = re.sub(r"[^a-zA-Z0-9._-]+", "-", path.resolve().stem if path.is_file() else path.resolve().name).strip("-.")
+    chosen = Chosen(ModelPlace(name=check_model_name(name or "model"), version="1"), path)
+    if script is not None:
+        return Choice((chosen,), script=script, directory=script.parent)
+    known = mlmodel.in_folder(path) if path.is_dir() else None
+    found = framework or (known.framework if known else None) or _guess(path)
+    return Choice((chosen,), framework=found, contract=known.signature if known else None)
+
+
+def _workspace(start: Path | None, *, needed: bool, what: str | None) -> Workspace | None:
+    """Open the project, or say why one is needed; ``None`` where it is not."""
+    try:
+        find(start or Path(os.environ.get("STAGEWAY_WORKSPACE") or "."))
+    except ConfigError as error:
+        if start is None and not needed:
+            return None
+        if what is not None:
+            raise ConfigError(
+                f"model {what!r}: no such file or folder, and there is no project here ({FILE}) "
+                "whose registry could have it; name a path, or go to the project"
+            ) from error
+        if start is None:
+            raise ConfigError(
+                f"stageway serve: what? name a model file, or --entry-script score.py, or go to a project ({FILE})"
+            ) from error
+        raise
+    return Workspace.open(start)
+
+
+def _of_project(workspace: Workspace, what: str | None, script: Path | None, framework: str | None) -> Choice:
+    spec = workspace.spec.serve
+    registry = open_registry(workspace)
+    models = _models(workspace, registry, what, needed=what is not None or script is None)
+    own = not what or models[0].id.name in workspace.spec.model_names
+    entry = spec.entry_script if own and framework is None and script is None else None
+    chosen = tuple(Chosen(ModelPlace(name=one.id.name, version=one.id.version), model=one) for one in models)
+    samples = workspace.root / spec.samples if own and spec.samples else None
+    variables = spec.environment_variables if own else {}
+    signature = models[0].signature if len(models) == 1 else None
+    contract = Contract.from_json(signature) if signature else None
+    shared = Choice(chosen, contract=contract, variables=variables, samples=samples, workspace=workspace)
+    if script is not None:
+        return replace(shared, script=script, directory=script.parent)
+    if entry is None:
+        found = framework or (models[0].framework if models else None) or _guess_of(models[0])
+        return replace(shared, framework=found)
+    folder = workspace.root / (spec.source_directory or ".")
+    path = folder / entry
+    if not path.is_file():
+        raise ConfigError(f"{workspace.file}: serve.entry-script: no such file {entry!r} in {folder}")
+    inside = "" if folder.resolve() == workspace.root.resolve() else folder.resolve().name
+    return replace(shared, script=path, directory=folder, inside=inside, alone=spec.source_directory is None)
+
+
+def _models(workspace: Workspace, registry: Registry, what: str | None, *, needed: bool) -> list[Model]:
+    if what is not None:
+        return [registry.get(what)]
+    try:
+        return [registry.get(name) for name in workspace.spec.model_names]
+    except RegistryError as error:
+        if needed:
+            raise ConfigError(
+                f"{error.message}; register one (`stageway register PATH`), or name a model file to serve"
+            ) from error
+        note(f"{error.message}; serving the script without a model")
+        return []
+
+
+def _guess(path: Path) -> str:
+    """Return the framework that reads *path*, by endings. Raises ``ConfigError`` where they do not say it."""
+    files = [path] if path.is_file() else [one for one in sorted(path.rglob("*")) if one.is_file()]
+    found = _by_names([one.name for one in files])
+    if found is None:
+        raise ConfigError(f"model {str(path)!r}: its files do not say what reads them; {NAMED}")
+    return found
+
+
+def _guess_of(model: Model) -> str:
+    found = _by_names([name.rpartition("/")[2] for name in model.files])
+    if found is None:
+        raise ConfigError(f"model {model.label}: is registered without a framework; {NAMED}")
+    return found
+
+
+def _by_names(names: list[str]) -> str | None:
+    if SAVED_MODEL in names:
+        return "TensorFlow"
+    found = {ENDINGS[Path(name).suffix.lower()] for name in names if Path(name).suffix.lower() in ENDINGS}
+    return found.pop() if len(found) == 1 else None
