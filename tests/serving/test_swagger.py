@@ -67,6 +67,15 @@ def test_every_contract_can_be_written_in_swagger(value: Any) -> None:
     document(Contract(infer(value), infer(value), "samples"))
 
 
+def test_what_decorators_declare_is_made_valid() -> None:
+    """They say of an empty object that nothing is required, in a list that Swagger forbids."""
+    empty = {"type": "object", "required": [], "properties": {}}
+    nested = {"type": "object", "required": ["required"], "properties": {"required": empty}}
+    made = document(Contract(), {"input": nested, "output": {"type": "array", "items": nested}})["definitions"]
+    fixed = {**nested, "properties": {"required": {"type": "object", "properties": {}}}}
+    assert (made["ServiceInput"], made["ServiceOutput"]) == (fixed, {"type": "array", "items": fixed})
+
+
 def test_a_contract_keeps_its_lengths_and_names() -> None:
     request = infer({"data": [[1.5, 2.5]]})
     row = {"type": "array", "items": {"type": "number", "format": "double"}, "minItems": 2, "maxItems": 2}

@@ -15,7 +15,7 @@ FORMATS = {"integer": "int64", "number": "double"}
 def document(settings: Settings, scorer: Scorer) -> "dict[str, Any]":
     """Return the whole document; an undeclared request is any object, an undeclared reply anything."""
     if scorer.declared is not None:
-        given, returned = scorer.declared["input"], scorer.declared["output"]
+        given, returned = _valid(scorer.declared["input"]), _valid(scorer.declared["output"])
     else:
         given, returned = _schema(scorer.contract.request) or {"type": "object"}, _schema(scorer.contract.response)
     name = settings.service_name
@@ -96,6 +96,18 @@ def _failure() -> "dict[str, Any]":
         "description": "The service failed to execute due to an error.",
         "schema": {"$ref": "#/definitions/ErrorResponse"},
     }
+
+
+def _valid(schema: Any) -> Any:
+    """Return a declared schema without what the decorators write and Swagger forbids: that nothing is required."""
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: value for key, value in schema.items() if key != "required" or value}
+    if isinstance(found.get("items"), dict):
+        found["items"] = _valid(found["items"])
+    if isinstance(found.get("properties"), dict):
+        found["properties"] = {name: _valid(inner) for name, inner in found["properties"].items()}
+    return found
 
 
 def _schema(schema: Optional[Schema]) -> Schema:
