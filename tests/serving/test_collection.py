@@ -89,6 +89,12 @@ def test_inputs_and_outputs_of_all_workers_come_back_whole(start: Any, tmp_path:
         assert before <= row["$aml_dc_scoring_timestamp"] <= now
     assert not any(b"hidden" in path.read_bytes() for path in files(tmp_path))
 
+    guide = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
+    snippet = guide.partition("```python\n")[2].partition("```")[0].replace('"collected"', repr(str(tmp_path)))
+    found: dict[str, Any] = {}
+    exec(snippet, found)
+    assert (found["both"]["f0"] + found["both"]["f1"] == found["both"]["predict"]).sum() == 40
+
 
 def test_what_is_left_out_is_in_no_file(start: Any, tmp_path: Path) -> None:
     script = """

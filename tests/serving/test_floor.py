@@ -15,7 +15,11 @@ from stageway.serving import REQUIREMENTS
 SOURCE = Path(stageway.__file__).parent
 LAYER = [SOURCE / "errors.py", SOURCE / "contract.py", *sorted((SOURCE / "serving").rglob("*.py"))]
 # What a model or a script brings along, imported only when it does.
-BROUGHT = {"numpy", "pandas", "joblib", "inference_schema", "sklearn"}
+BROUGHT = {
+    *("numpy", "pandas", "joblib", "inference_schema", "sklearn"),
+    # What watches a service, where that is asked for.
+    *("opentelemetry", "prometheus_client", "pyarrow"),
+}
 
 
 @pytest.mark.parametrize("path", LAYER, ids=lambda path: path.name)
