@@ -25,7 +25,7 @@ FRAMEWORKS = {
 ALIASES = {"sklearn": "ScikitLearn", "pyfunc": "MLflow"}
 
 
-def named(framework: str) -> str:
+def known_as(framework: str) -> str:
     """Return the name of *framework* as ``FRAMEWORKS`` writes it, whatever the case of its letters."""
     for name in FRAMEWORKS:
         if framework.lower() in (name.lower(), *(alias for alias, of in ALIASES.items() if of == name)):
@@ -36,7 +36,7 @@ def named(framework: str) -> str:
 
 def load(settings: Settings) -> Scorer:
     """Return the scorer of the framework that *settings* name, with the model of ``AZUREML_MODEL_DIR`` read."""
-    name = named(settings.framework)
+    name = known_as(settings.framework)
     module: Any = importlib.import_module("{}.{}".format(__name__, FRAMEWORKS[name]))
     scorer: Scorer = getattr(module, name)(settings)
     return scorer
