@@ -25,6 +25,8 @@ from stageway.serving.scorer import Call
 from stageway.serving.settings import Settings
 
 CLOSE = ("connection", "close")
+DISCARDED = 1024 * 1024
+"""Most bytes of a body that are read although the request is refused."""
 CLIENT_GONE = 499
 """What a request is counted as whose client went away before the reply."""
 FAILED = {failed: ("x-ms-run-function-failed", str(failed)) for failed in (False, True)}
@@ -96,7 +98,7 @@ class App:
                     reply = _page(exchange, route)
                 else:
                     await self._score(exchange, route)
-            if reply is not None:
+            if reply is not None and await self._discard(exchange):
                 exchange.send(reply)
         except (ProtocolClosed, ProtocolError):
             # The client went away, so there is nobody to answer.
@@ -155,6 +157,26 @@ class App:
         finally:
             in_time = self._reading.pop(exchange, None) is not None
         return body if in_time else None
+
+    async def _discard(self, exchange: "Exchange") -> bool:
+        """Read a body that nobody wants, up to a size: a client that still sends it may never read the reply.
+
+        ``False`` when it took too long, which has been answered then.
+        """
+        headers, size = exchange.headers, 0
+        if (headers.get("content-length") or "0") == "0" and "transfer-encoding" not in headers:
+            return True
+        self._reading[exchange] = time.monotonic()
+        if self._lane.watchdog.timer is None:
+            self._lane.watchdog.start()
+        try:
+            async for part in exchange.protocol:
+                size += len(part)
+                if size > DISCARDED or exchange not in self._reading:
+                    break
+        finally:
+            in_time = self._reading.pop(exchange, None) is not None
+        return in_time
 
     async def _parts(self, exchange: "Exchange", limit: int) -> Optional[bytes]:
         """Read a body of unknown length."""
