@@ -12,7 +12,7 @@ from stageway.contract import Contract, Schema
 PACKAGE = "inference_schema"
 HEADERS = "request_headers"
 DECLARES = "__declares__"
-"""Where the stand-in of the package keeps (name, type); of the package itself it has to be asked for."""
+"""Where the stand-in of the package keeps (name, type, optional); of the package itself it has to be asked for."""
 KEPT = ("type", "enum", "minItems", "maxItems")
 
 
@@ -45,6 +45,16 @@ def contract(run: Callable[..., Any], schemas: "dict[str, Any]") -> Contract:
 
 def parameter_types(run: Any) -> "Iterator[tuple[str, Any]]":
     """Yield the names of the declared parameters of *run* and the objects that declare them, outermost first."""
+    for name, kind, _ in _declarations(run):
+        yield name, kind
+
+
+def optional(run: Any) -> "set[str]":
+    """Return the names of the declared parameters that a request may leave out."""
+    return {name for name, _, may_lack in _declarations(run) if may_lack}
+
+
+def _declarations(run: Any) -> "Iterator[tuple[str, Any, bool]]":
     while run is not None:
         declares, wrapper = getattr(run, DECLARES, None), getattr(run, "_self_wrapper", None)
         if declares is not None:
@@ -52,7 +62,7 @@ def parameter_types(run: Any) -> "Iterator[tuple[str, Any]]":
         elif inspect.isfunction(wrapper):
             known = inspect.getclosurevars(wrapper).nonlocals
             if "param_type" in known:
-                yield str(known.get("param_name")), known["param_type"]
+                yield str(known.get("param_name")), known["param_type"], bool(known.get("optional"))
         run = getattr(run, "__wrapped__", None)
 
 

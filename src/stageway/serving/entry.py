@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, Callable, Mapping, Optional, Sequence
 
 from stageway.contract import Contract
-from stageway.serving import decorators, raw, replies, script_tensors, standins
+from stageway.serving import decorators, joining, raw, replies, script_rows, script_tensors, standins
 from stageway.serving.replies import BadRequestError, loads
 from stageway.serving.scorer import Alone, Call, ScoringError, StartError, Work, log_traceback, said
 
@@ -24,9 +24,8 @@ RAW_HINT = "run() of {} got the body as text; decorate it with @rawhttp where it
 class EntryScript(Alone):
     """The user's script, loaded and checked; ``init`` runs in ``start``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, joins: bool = False) -> None:
         self.name = path.name
-        standins.install()
         module = _load(_found(path))
         self._init = getattr(module, "init", None)
         run = getattr(module, "run", None)
@@ -43,6 +42,7 @@ class EntryScript(Alone):
         self._names = [name for name in self._parameters if name != REQUEST_HEADERS]
         self._tensors = None if self.declared is None else script_tensors.of(run, self.declared)
         self.signature = None if self._tensors is None else self._tensors.signature
+        self._rows = script_rows.of(run, self.name, self._wants_headers) if joins else None
         self.records = None if self.declared is None else self._only_table()
         """The parameter that a bare list of records is for."""
 
@@ -63,15 +63,21 @@ class EntryScript(Alone):
             arguments = self._text(call) if self.declared is None else self._declared(call)
         if self._wants_headers:
             arguments[REQUEST_HEADERS] = Headers(call.headers())
-        return Work(arguments, replies.of)
+        return self._work(arguments)
 
     def take(self, tensors: "Mapping[str, Any]", outputs: "Sequence[str]") -> Work:
         if self._tensors is None:
             return super().take(tensors, outputs)
-        return Work(self._tensors.arguments(tensors), replies.of)
+        return self._work(self._tensors.arguments(tensors))
 
     def give(self, result: Any, outputs: "Sequence[str]") -> "dict[str, Any]":
         return super().give(result, outputs) if self._tensors is None else self._tensors.named(result)
+
+    def join(self, parts: "list[Any]") -> Any:
+        return super().join(parts) if self._rows is None else self._rows.join(parts)
+
+    def split(self, result: Any, rows: "list[int]") -> "list[Any]":
+        return joining.split(result, rows)
 
     def run(self, data: Any) -> Any:
         try:
@@ -86,6 +92,13 @@ class EntryScript(Alone):
             if not self.raw and isinstance(error, AttributeError) and str(error).startswith(WANTS_REQUEST):
                 print("stageway-serving: {}".format(RAW_HINT.format(self.name)), file=sys.stderr, flush=True)
             raise ScoringError(said(error)) from error
+
+    def _work(self, arguments: "dict[str, Any]") -> Work:
+        if self._rows is None:
+            return Work(arguments, replies.of)
+        arguments = self._rows.converted(arguments)
+        key, rows = self._rows.key(arguments)
+        return Work(arguments, replies.of, key, rows)
 
     def _text(self, call: Call) -> "dict[str, Any]":
         """Return the one argument of a plain ``run``: the body as text, or a GET's query as JSON text."""

@@ -31,7 +31,7 @@ def _app(settings: Settings, duty: Duty) -> Any:
 
     logs.start(settings)
 
-    from stageway.serving import frameworks, openapi, probes, v1, v2
+    from stageway.serving import frameworks, openapi, probes, standins, v1, v2
     from stageway.serving.app import App
     from stageway.serving.auth import Guard
     from stageway.serving.control import ControlFile
@@ -45,11 +45,12 @@ def _app(settings: Settings, duty: Duty) -> Any:
     control = ControlFile.open(settings.control)
     watch = Watch(settings, control, control.claim())
     framework = settings.framework
-    scorer: Scorer = frameworks.load(settings) if framework else EntryScript(Path(settings.entry_script))
-    if settings.contract and scorer.contract.source != "decorators":
-        scorer.contract = Contract.from_json(json.loads(Path(settings.contract).read_text()))
     # A script's rows are independent only if its author says so.
     joins = settings.batching == "on" or (settings.batching == "auto" and bool(framework))
+    standins.install()
+    scorer: Scorer = frameworks.load(settings) if framework else EntryScript(Path(settings.entry_script), joins=joins)
+    if settings.contract and scorer.contract.source != "decorators":
+        scorer.contract = Contract.from_json(json.loads(Path(settings.contract).read_text()))
     lane = Lane(settings, scorer, joins=joins)
     lane.call(scorer.start)
     routes = {**v1.routes(settings, scorer, control), **v2.routes(settings, scorer, control)}

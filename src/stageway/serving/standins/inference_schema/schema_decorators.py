@@ -10,7 +10,7 @@ from . import schema_util
 from .parameter_types.abstract_parameter_type import AbstractParameterType
 
 DECLARES = "__declares__"
-"""The parameter and its type, on the function that converts it; the server asks for them."""
+"""The parameter, its type and whether it is optional, on the function that converts it; the server asks for them."""
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -44,7 +44,7 @@ def input_schema(
                     args = (*args[:place], converted(args[place], param_type), *args[place + 1 :])
             return run(*args, **kwargs)
 
-        setattr(converting, DECLARES, (param_name, param_type))
+        setattr(converting, DECLARES, (param_name, param_type, optional))
         return converting
 
     return decorate

@@ -72,7 +72,8 @@ class PandasParameterType(AbstractParameterType):
             table = pd.DataFrame(given["data"], dtype=dtype).drop(columns=keys)
         else:
             table = pd.DataFrame(given, dtype=dtype)
-        table.index = _numbers(table.index)
+        if not isinstance(table.index, pd.RangeIndex):
+            table.index = _numbers(table.index)
         # JSON knows columns by text only; those of a table without names are numbers.
         if all(isinstance(name, int) for name in self.sample_input.columns):
             table.columns = _numbers(table.columns)
