@@ -86,7 +86,7 @@ def _infer(name: str, signature: Signature) -> "dict[str, Any]":
     made = _operation(name, "Score tensors.", {JSON: _refers("InferenceResponse"), BINARY: {}})
     content: "dict[str, Any]" = {JSON: _refers("InferenceRequest"), BINARY: {}}
     if signature.inputs:
-        content[JSON] = {**content[JSON], "example": {"inputs": [_sample(one) for one in signature.inputs]}}
+        content[JSON] = {**content[JSON], "example": sample(signature)}
     else:
         made["failures"] = (404,)
     made["requestBody"] = {"required": True, "content": content}
@@ -115,6 +115,11 @@ def _operation(name: str, summary: str, content: "dict[str, Any]") -> "dict[str,
 
 def _refers(schema: str) -> "dict[str, Any]":
     return {"schema": {"$ref": "#/components/schemas/" + schema}}
+
+
+def sample(signature: Signature) -> "dict[str, Any]":
+    """Return a request of one row."""
+    return {"inputs": [_sample(one) for one in signature.inputs]}
 
 
 def _sample(one: Tensor) -> "dict[str, Any]":

@@ -31,7 +31,7 @@ def _app(settings: Settings, duty: Duty) -> Any:
 
     logs.start(settings)
 
-    from stageway.serving import frameworks, openapi, probes, standins, v1, v2
+    from stageway.serving import docs, frameworks, openapi, probes, standins, v1, v2
     from stageway.serving.app import App
     from stageway.serving.auth import Guard
     from stageway.serving.control import ControlFile
@@ -54,8 +54,9 @@ def _app(settings: Settings, duty: Duty) -> Any:
     lane = Lane(settings, scorer, joins=joins)
     lane.call(scorer.start)
     routes = {**v1.routes(settings, scorer, control), **v2.routes(settings, scorer, control)}
+    # What describes the table reads it when it is asked, and then all is in it.
+    routes.update({**openapi.routes(settings, scorer, routes), **docs.routes(settings, scorer, routes)})
     routes.update({**watch.routes(scorer, routes), **probes.routes(control)})
-    routes.update(openapi.routes(settings, scorer, routes))
     app = App(settings, lane, control, {**routes, **{settings.prefix + path: routes[path] for path in routes}})
     app.cors = Cors(settings.cors) if settings.cors else None
     app.guard = guard
