@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,9 @@ from stageway.serving.replies import BadRequestError
         ((1, {"k": (2,)}), '[1,{"k":[2]}]'),
         ({1: "one", None: "none"}, '{"1":"one","null":"none"}'),
         ('{"text": 1}', json.dumps('{"text": 1}')),
+        (Decimal("1.5"), "1.5"),
+        ([2**70], "[1180591620717411303424]"),
+        ("\ud800", '"\\ud800"'),
     ],
 )
 def test_values_are_written(value: Any, written: str) -> None:

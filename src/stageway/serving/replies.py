@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -51,12 +52,22 @@ def of(value: Any) -> Reply:
 
 
 def dumps(value: Any) -> bytes:
-    """Write JSON, also of arrays, tables, sets and numbers that are not Python's; ``TypeError`` for anything else."""
+    """Write JSON, also of arrays, tables, sets and numbers that are not Python's; ``TypeError`` for anything else.
+
+    What is no number (``NaN``, ``Infinity``) is ``null``.
+    """
     try:
         return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
     except TypeError:
-        option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-        return orjson.dumps(value, default=_plain, option=option)
+        pass
+    try:
+        return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    except TypeError as error:
+        try:
+            # Whole numbers over 64 bits and half characters, which only Python writes.
+            return json.dumps(value, allow_nan=False).encode()
+        except (TypeError, ValueError):
+            raise error from None
 
 
 def loads(body: bytes) -> Any:
@@ -84,6 +95,8 @@ def _plain(value: Any) -> Any:
     for name in ("tolist", "isoformat"):
         if hasattr(value, name):
             return getattr(value, name)()
+    if isinstance(value, Decimal):
+        return float(value)
     if isinstance(value, (set, frozenset)):
         return list(value)
     raise TypeError("{} cannot be written as JSON".format(type(value).__name__))
