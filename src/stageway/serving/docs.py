@@ -63,7 +63,7 @@ def about(settings: Settings, scorer: Scorer, table: "Mapping[str, Route]") -> "
     request = schemas.declared(contract.request, (scorer.declared or {}).get("input"))
     said = [("Version", settings.service_version), ("Model", settings.model)]
     release = dict(settings.identity).get("x-stageway-release", "")
-    calls = [_call("/score", "" if raw else schemas.sample(request) or {}, raw)]
+    calls = [_call("/score", schemas.sample(request) or {}, raw)]
     if scorer.signature is not None:
         path = v2.paths(v2.identity(settings))[0]
         calls.append(_call(path + "/infer", describe_v2.sample(scorer.signature), raw=False))
@@ -81,7 +81,9 @@ def about(settings: Settings, scorer: Scorer, table: "Mapping[str, Route]") -> "
 
 
 def _call(path: str, sample: Any, raw: bool) -> "dict[str, Any]":
-    return {"path": path[1:], "sample": sample, "json": not raw, "type": "text/plain" if raw else "application/json"}
+    # As text, since a browser reads 1.0 as 1.
+    text = "" if raw else orjson.dumps(sample).decode()
+    return {"path": path[1:], "sample": text, "json": not raw, "type": "text/plain" if raw else "application/json"}
 
 
 def _in_words(scorer: Scorer, raw: bool) -> "list[tuple[str, str, str]]":
@@ -91,7 +93,7 @@ def _in_words(scorer: Scorer, raw: bool) -> "list[tuple[str, str, str]]":
         return [("Takes", "the request as it is", "The entry script reads it itself.")]
     needed = request.get("required") or ()
     rows = [
-        (name, describe(schema), "" if name in needed else "may be left out")
+        ("Takes " + name, describe(schema), "" if name in needed else "may be left out")
         for name, schema in (request.get("properties") or {}).items()
     ] or [("Takes", describe(request or None), "")]
     declared_by = DECLARED_BY.get(scorer.contract.source)

@@ -26,8 +26,16 @@ def declared(schema: Optional[Schema], swagger: Optional[Schema]) -> Schema:
         known = swagger.get("properties") or {}
         found["properties"] = {name: declared(one, known.get(name)) for name, one in found["properties"].items()}
     if "example" in swagger:
-        found["examples"] = [swagger["example"]]
+        found["examples"] = [_told(swagger["example"], found)]
     return found
+
+
+def _told(example: Any, schema: Schema) -> Any:
+    """Return an example without the optional parameters that nobody declared, for which decorators make up a value."""
+    if not isinstance(example, dict) or "properties" not in schema:
+        return example
+    needed, known = schema.get("required") or (), schema["properties"]
+    return {name: value for name, value in example.items() if name in needed or known.get(name) != {}}
 
 
 def with_null(schema: Schema) -> Schema:
