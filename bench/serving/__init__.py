@@ -1,0 +1,1 @@
+"""The scoring server beside its peers: ``python -m bench.serving --help``."""
