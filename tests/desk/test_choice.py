@@ -52,6 +52,11 @@ def test_an_mlflow_folder_says_its_framework_and_its_contract(tmp_path: Path) ->
     assert found.contract.source == "signature"
 
 
+def test_an_mlflow_folder_of_another_kind_is_asked_through_mlflow(tmp_path: Path) -> None:
+    (tmp_path / "saved" / "MLmodel").write_text("flavors: {prophet: {}, python_function: {}}\n")
+    assert choose("saved", script=None, framework=None).framework == "MLflow"
+
+
 def test_a_model_from_disk_is_version_1_of_what_the_file_is_called() -> None:
     assert choose("m.pkl", script=None, framework=None).models[0].place.label == "m:1"
     named = choose("odd name", script=Path("score.py"), framework=None)

@@ -16,6 +16,7 @@ from stageway.output import note
 from stageway.registries import mlmodel
 from stageway.registries.base import Registry
 from stageway.release import Model, check_model_name
+from stageway.serving.frameworks import FRAMEWORKS
 from stageway.tasks.base import open_registry
 
 ENDINGS = {
@@ -25,7 +26,11 @@ ENDINGS = {
     ".sav": "ScikitLearn",
     ".skops": "ScikitLearn",
     ".onnx": "Onnx",
+    ".ort": "Onnx",
     ".pt": "TorchScript",
+    ".pth": "TorchScript",
+    ".torchscript": "TorchScript",
+    ".bst": "XGBoost",
     ".ubj": "XGBoost",
     ".xgb": "XGBoost",
     ".lgb": "LightGBM",
@@ -109,7 +114,7 @@ def _of_path(path: Path, script: Path | None, framework: str | None) -> Choice:
     if script is not None:
         return Choice((chosen,), script=script, directory=script.parent)
     known = mlmodel.in_folder(path) if path.is_dir() else None
-    found = framework or (known.framework if known else None) or _guess(path)
+    found = framework or _guess(path, known.framework if known else None)
     return Choice((chosen,), framework=found, contract=known.signature if known else None)
 
 
@@ -148,8 +153,7 @@ def _of_project(workspace: Workspace, what: str | None, script: Path | None, fra
     if script is not None:
         return replace(shared, script=script, directory=script.parent)
     if entry is None:
-        found = framework or (models[0].framework if models else None) or _guess_of(models[0])
-        return replace(shared, framework=found)
+        return replace(shared, framework=framework or _guess_of(models[0]))
     folder = workspace.root / (spec.source_directory or ".")
     path = folder / entry
     if not path.is_file():
@@ -172,23 +176,31 @@ def _models(workspace: Workspace, registry: Registry, what: str | None, *, neede
         return []
 
 
-def _guess(path: Path) -> str:
-    """Return the framework that reads *path*, by endings. Raises ``ConfigError`` where they do not say it."""
+def _guess(path: Path, said: str | None) -> str:
+    """Return the framework that reads *path*: as its MLmodel *said*, else by the files' names.
+
+    Raises ``ConfigError`` where neither says it.
+    """
     files = [path] if path.is_file() else [one for one in sorted(path.rglob("*")) if one.is_file()]
-    found = _by_names([one.name for one in files])
+    found = _readable(said, [one.name for one in files])
     if found is None:
         raise ConfigError(f"model {str(path)!r}: its files do not say what reads them; {NAMED}")
     return found
 
 
 def _guess_of(model: Model) -> str:
-    found = _by_names([name.rpartition("/")[2] for name in model.files])
+    found = _readable(model.framework, [name.rpartition("/")[2] for name in model.files])
     if found is None:
-        raise ConfigError(f"model {model.label}: is registered without a framework; {NAMED}")
+        raise ConfigError(f"model {model.label}: is registered without a framework that is served so; {NAMED}")
     return found
 
 
-def _by_names(names: list[str]) -> str | None:
+def _readable(said: str | None, names: list[str]) -> str | None:
+    """Return what serves a model without a script; MLflow reads every model in its format."""
+    if said in FRAMEWORKS:
+        return said
+    if mlmodel.NAME in names:
+        return "MLflow"
     if SAVED_MODEL in names:
         return "TensorFlow"
     found = {ENDINGS[Path(name).suffix.lower()] for name in names if Path(name).suffix.lower() in ENDINGS}
