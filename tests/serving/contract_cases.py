@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +28,7 @@ class Case:
     headers: dict[str, str] = field(default_factory=dict)
     status: int = 200
     answer: Any = ANY
-    sent_back: dict[str, str | None] = field(default_factory=dict)
+    sent_back: Mapping[str, str | None] = field(default_factory=dict)
 
 
 FAILED = {"x-ms-run-function-failed": "True"}
@@ -158,8 +159,8 @@ def run(request):
     assert isinstance(request, AMLRequest)
     what = request.args.get("what", "seen")
     if what == "seen":
-        return {"method": request.method, "path": request.full_path, "type": request.mimetype, "remote": request.remote_addr,
-                "any": request.headers.get("X-ANY"), "bytes": len(request.get_data())}
+        return {"method": request.method, "path": request.full_path, "type": request.mimetype,
+                "remote": request.remote_addr, "any": request.headers.get("X-ANY"), "bytes": len(request.get_data())}
     if what == "echo":
         return AMLResponse(request.get_data(), 200, {"Content-Type": "image/png"})
     if what == "text":
@@ -169,7 +170,8 @@ def run(request):
     if what == "force":
         return request.get_json(force=True)
     if what == "form":
-        return {"fields": request.form.to_dict(flat=False), "rest": len(request.data), "args": request.args.getlist("n")}
+        fields = request.form.to_dict(flat=False)
+        return {"fields": fields, "rest": len(request.data), "args": request.args.getlist("n")}
     if what == "files":
         image = request.files["image"]
         return [request.form["note"], image.filename, image.content_type, list(image.read())]
