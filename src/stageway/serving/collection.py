@@ -8,6 +8,7 @@ folder that has gone, pauses collection; the service goes on.
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 import time
@@ -26,7 +27,7 @@ from stageway.serving.settings import Settings
 
 QUEUE_BYTES = 16 * 1024 * 1024
 FILE_BYTES = 4 * 1024 * 1024
-FILE_ROWS = 100_000
+FILE_ROWS = 50_000
 FILE_SECONDS = 60.0
 PAUSE_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -74,6 +75,8 @@ class Collector:
     def start(self) -> None:
         """Begin; ``StartError`` when nothing could be written."""
         what = "--collect {}".format(self.settings.collect)
+        # Arrow's usual allocator keeps tens of megabytes for itself, which a worker has better uses for.
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
         try:
             import pyarrow.parquet  # noqa: F401
         except ImportError as error:

@@ -16,6 +16,7 @@ from stageway.serving.replies import BadRequestError
 
 MOST_COLUMNS = 1000
 DEEPEST = 50
+PLAIN = frozenset((int, float, bool, type(None)))
 TEXT = "json"
 ALWAYS_LEFT_OUT = frozenset(("authorization", "proxy-authorization", "cookie", "set-cookie"))
 
@@ -44,6 +45,9 @@ class Reader:
     def _secret(self, name: Any) -> bool:
         return isinstance(name, str) and name.casefold() in self._without
 
+    def _secret_tensor(self, value: Any) -> bool:
+        return isinstance(value, dict) and "data" in value and self._secret(value.get("name"))
+
     def _kept(self, value: Any, depth: int) -> Any:
         """Return *value* without what is left out, also within text that is itself JSON."""
         if depth > DEEPEST:
@@ -51,10 +55,9 @@ class Reader:
         if isinstance(value, str):
             return self._opened(value, depth)
         if isinstance(value, list):
-            lists = [
-                one for one in value if not (isinstance(one, dict) and "data" in one and self._secret(one.get("name")))
-            ]
-            return [one if isinstance(one, (int, float)) else self._kept(one, depth + 1) for one in lists]
+            if all(type(one) in PLAIN for one in value):
+                return value
+            return [self._kept(one, depth + 1) for one in value if not self._secret_tensor(one)]
         if isinstance(value, dict):
             kept = {name: self._kept(inner, depth + 1) for name, inner in value.items() if not self._secret(name)}
             if isinstance(kept.get("columns"), list) and isinstance(kept.get("data"), list):
