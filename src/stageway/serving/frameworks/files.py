@@ -12,6 +12,7 @@ from stageway.serving.scorer import StartError, log_traceback, said
 PICKLES = (".pkl", ".pickle", ".joblib", ".sav")
 SKOPS = ".skops"
 TRUSTED = "SKOPS_TRUSTED_TYPES"
+HARMLESS = ("collections.OrderedDict",)
 BESIDE = {"input_example.json", "serving_input_example.json"}
 """What MLflow writes next to a model, and could be one by its ending."""
 
@@ -65,14 +66,14 @@ def unpickled(path: Path) -> Any:
     return read(path, package("joblib", "scikit-learn").load)
 
 
-def from_skops(path: Path) -> Any:
-    """Load a file of skops, which makes only types that it or the service's owner trusts."""
+def from_skops(path: Path, own: str = "sklearn") -> Any:
+    """Load a file of skops, which makes only types that it, the package *own* or the service's owner vouches for."""
     io = package("skops.io", "skops")
     trusted = [name.strip() for name in os.environ.get(TRUSTED, "").split(",") if name.strip()]
     unknown = read(path, lambda path: io.get_untrusted_types(file=path))
-    strangers = [name for name in unknown if name not in trusted]
+    strangers = [name for name in unknown if name not in (*trusted, *HARMLESS) and not name.startswith(own + ".")]
     if strangers:
-        sentence = "model {} holds types that skops does not trust: {}; if you do, name them in {}"
+        sentence = "model {} holds types that skops does not trust: {}; if you do, name them in the variable {}"
         raise StartError(sentence.format(path, ", ".join(strangers), TRUSTED))
     return read(path, lambda path: io.load(path, trusted=unknown))
 

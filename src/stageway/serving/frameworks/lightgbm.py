@@ -26,7 +26,7 @@ class LightGBM(Tabular):
         if suffix in ENDINGS:
             self.model = files.read(path, lambda path: library.Booster(model_file=str(path)))
         else:
-            self.model = files.from_skops(path) if suffix == files.SKOPS else files.unpickled(path)
+            self.model = files.from_skops(path, "lightgbm") if suffix == files.SKOPS else files.unpickled(path)
         self._booster: Any = self.model
         self._classes: Optional[Any] = None
         if isinstance(self.model, library.Booster):

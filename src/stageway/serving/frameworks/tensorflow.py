@@ -29,9 +29,9 @@ class TensorFlow(Named):
         # Without these it writes pages to the log about processors that are not there.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+        for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+            os.environ.setdefault(name, str(files.threads()))
         self._library = files.package("tensorflow", "tensorflow or tensorflow-cpu")
-        self._library.config.threading.set_intra_op_parallelism_threads(files.threads())
-        self._library.config.threading.set_inter_op_parallelism_threads(files.threads())
         # The signature lives no longer than the model does.
         self.model = files.read(path, lambda path: self._library.saved_model.load(str(path)))
         signatures = dict(self.model.signatures)
