@@ -31,7 +31,7 @@ from bench.serving import models, report, venvs
 from bench.serving.figures import COMMON, GOAL_CELLS, Cell, Figures, Running, Sample, goals
 from bench.serving.load import Asking, checked, verify, wrk
 from bench.serving.peers import NAMED, OURS, PEERS, Peer, Place
-from bench.serving.server import NotServingError, Server, free_ports, serving
+from bench.serving.server import NotServingError, Server, favour, free_ports, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "performance.md"
@@ -198,6 +198,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="of the cells that goals compare; default: 3, with --quick 1")
     parser.add_argument("--venvs", type=Path, default=cache / "venvs", help="folder of the peers; default: %(default)s")
     parser.add_argument("--out", type=Path, default=cache / "serving.json", help="default: %(default)s")
+    parser.add_argument(
+        "--nice", type=int, help="priority of servers and load, such as -10; for root, on a busy machine"
+    )
     parser.add_argument("--docs", action="store_true", help=f"write table and plot into {PAGE.relative_to(ROOT)}")
     parser.add_argument("--again", action="store_true", help="measure nothing: print (and --docs) what --out holds")
     parser.add_argument("--json", action="store_true", help="print what --out gets")
@@ -231,6 +234,9 @@ def _measured(given: argparse.Namespace) -> Figures:
     for program, package in (("wrk", "wrk"), ("taskset", "util-linux")):
         if shutil.which(program) is None:
             sys.exit(f"{program} is not here; `apt-get install {package}` would supply it")
+    if given.nice:
+        os.setpriority(os.PRIO_PROCESS, 0, given.nice)
+        favour(os.getpid())
     begun, before = time.monotonic(), os.getloadavg()[0]
     if before > 0.5:
         _say(

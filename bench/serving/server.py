@@ -97,6 +97,7 @@ def serving(peer: Peer, place: Place, asking: Asking, core: int | None) -> Itera
         start_new_session=True,
     )
     os.close(handle)
+    favour(process.pid)
     server = Server(process, Path(name))
     try:
         _wait(server, asking)
@@ -143,6 +144,14 @@ def _end(server: Server) -> None:
     for one in known:
         with contextlib.suppress(psutil.NoSuchProcess):  # it knows a process that got the same number
             one.kill()
+
+
+def favour(pid: int) -> None:
+    """Give the session of *pid* as much as this process was given with ``--nice``; sessions share by group on Linux."""
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    if mine < 0:
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/autogroup").write_text(str(mine))
 
 
 def free_ports(count: int) -> int:

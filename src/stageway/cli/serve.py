@@ -101,6 +101,8 @@ def _serve(
     arguments += ["--access-log"] if access_log else []
     where = Where(host, port, guarded=auth is not None, secure=tls_certificate is not None)
     choice = choose(what, script=entry_script, framework=framework, start=workspace)
+    if sys.stderr.isatty():
+        typer.secho(f"starting {choice.said} ...", dim=True, err=True)
     unwatched = (collect.resolve(),) if collect is not None else ()
     serve(choice, where, arguments, _told(as_json), reload=reload, unwatched=unwatched)
     if not as_json:
