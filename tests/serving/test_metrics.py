@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -150,6 +151,37 @@ def test_a_worker_that_is_killed_takes_no_count_with_it(start: Any, until: Calla
     assert scraped(service)["stageway_requests_total", "/score", "200"] == 4
 
 
+def test_what_waits_behind_a_slow_run_is_seen_while_it_waits(
+    start: Any, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    script = """
+import os, time
+def run(data):
+    while not os.path.exists(data):
+        time.sleep(0.01)
+    return 1
+"""
+    service = start(script).ready()
+    gate = tmp_path / "gate"
+    asking = [threading.Thread(target=service.score, args=(str(gate).encode(),)) for _ in range(4)]
+    for thread in asking:
+        thread.start()
+    until(lambda: scraped(service)["stageway_requests_in_flight",] == 4)
+    assert scraped(service)["stageway_queue_length",] == 3
+    gate.write_text("")
+    for thread in asking:
+        thread.join()
+    until(lambda: scraped(service)["stageway_requests_in_flight",] == 0)
+    assert scraped(service)["stageway_queue_length",] == 0
+
+
+def test_a_client_that_goes_away_is_counted_as_that(service: Any, until: Callable[..., None]) -> None:
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as gone:
+        gone.connect(str(service.uds))
+        gone.sendall(b"POST /score HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\nhalf")
+    until(lambda: scraped(service).get(("stageway_requests_total", "/score", "499")) == 1)
+
+
 @pytest.fixture
 def control(tmp_path: Path) -> Iterator[ControlFile]:
     with contextlib.closing(ControlFile.create(tmp_path / "control", 2)) as control:
@@ -195,6 +227,13 @@ def test_a_slot_is_counted_on_by_its_next_holder_also_with_other_paths(control: 
     }
     assert summed(successor, control, "stageway_collection_dropped") == [({}, 3)]
     assert first.born == successor.born
+
+
+def test_a_file_of_another_version_is_begun_afresh(control: ControlFile) -> None:
+    Path(control.path + ".meter").write_bytes(b"another!" * 100_000)
+    meter = Meter(control.path, control.slots, 0)
+    assert summed(meter, control, "stageway_requests") == []
+    assert summed(meter, control, "stageway_worker_starts") == [({}, 1)]
 
 
 def test_more_paths_than_there_is_room_for_are_counted_together(control: ControlFile) -> None:

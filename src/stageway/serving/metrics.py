@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterable, NamedTuple, Sequence, Union
 
 from stageway.serving.control import ControlFile
+from stageway.serving.scorer import StartError
 
 MAGIC = int.from_bytes(b"swmeter1", "little")
 NAMED, NAME = 64, 248
@@ -87,14 +88,16 @@ class Meter:
         self._descriptor = os.open(control + ".meter", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1, 0)
         try:
-            size = SLOTS + 8 * SLOT * slots
-            if os.fstat(self._descriptor).st_size < size:
-                os.ftruncate(self._descriptor, size)
+            _grow(self._descriptor, SLOTS + 8 * SLOT * slots)
             self._bytes = memoryview(mmap.mmap(self._descriptor, 0))
             self._numbers, self._reals = self._bytes.cast("Q"), self._bytes.cast("d")
             if self._numbers[0] != MAGIC:
-                self._bytes[:] = bytes(len(self._bytes))
+                if self._numbers[0]:
+                    # Another version wrote it, in another order.
+                    self._bytes[:] = bytes(len(self._bytes))
                 self._numbers[0], self._numbers[1] = MAGIC, time.time_ns()
+        except OSError as error:
+            raise StartError("{}.meter: {}; give it room to count in".format(control, error.strerror)) from error
         finally:
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, 0)
         self._at = self._start(slot)
@@ -268,6 +271,16 @@ def _summed(slots: "list[_Slot]", cell: int, bounds: "tuple[float, ...]") -> Cou
     end = cell + len(bounds) + 1
     counts = zip(*(slot.numbers[cell:end].tolist() for slot in slots))
     return Counts(bounds, tuple(sum(one) for one in counts), float(sum(slot.reals[end] for slot in slots)))
+
+
+def _grow(descriptor: int, size: int) -> None:
+    """Make a file at least so large, with room on its disk: writing to a map without any would end the process."""
+    before = os.fstat(descriptor).st_size
+    if before < size:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, before, size - before)
+        else:
+            os.ftruncate(descriptor, size)
 
 
 def _alive(pid: int) -> bool:
