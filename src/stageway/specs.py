@@ -100,6 +100,13 @@ class ServeSpec(Spec):
     samples: str | None = Field(default=None, description="folder of requests and, beside them, expected replies")
     python: str | None = Field(default=None, description="Python of the service, such as '3.11'; default: this one")
     environment_variables: dict[str, str] = Field(default={}, description="set in the service; never secrets")
+    accelerate: Literal["auto", "off"] = Field(
+        default="auto", description="auto: a verified ONNX form answers where there is no entry script and it is faster"
+    )
+    batching: Literal["auto", "on", "off"] = Field(
+        default="auto", description="requests that wait together are scored together; on: the script's rows may be too"
+    )
+    batch_rows: int = Field(default=256, ge=1, le=65536, description="most rows of one joined call")
 
 
 class ResourcesSpec(Spec):

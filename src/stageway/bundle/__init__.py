@@ -4,6 +4,6 @@
 """
 
 from stageway.bundle.bundle import CONTENT, Bundle, Launch, check_variables
-from stageway.bundle.manifest import MODELS, Manifest, ModelPlace
+from stageway.bundle.manifest import ACCELERATED, MODELS, Manifest, ModelPlace
 
-__all__ = ["CONTENT", "MODELS", "Bundle", "Launch", "Manifest", "ModelPlace", "check_variables"]
+__all__ = ["ACCELERATED", "CONTENT", "MODELS", "Bundle", "Launch", "Manifest", "ModelPlace", "check_variables"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from stageway.bundle import machine
-from stageway.bundle.manifest import FORMAT, Manifest
+from stageway.bundle.manifest import ACCELERATED, FORMAT, Manifest
 from stageway.errors import ConfigError, PackagingError
 
 FILE = "bundle.json"
@@ -139,6 +139,8 @@ class Bundle:
             place.symlink_to(self._model_content(index) / model.path)
         ours = app / OURS
         ours.mkdir()
+        if self.manifest.accelerated:
+            (ours / ACCELERATED).symlink_to(self.content(ACCELERATED))
         if self.manifest.contract is not None:
             (ours / "contract.json").write_text(json.dumps(self.manifest.contract), encoding="utf-8")
         (ours / "image").write_text(self.digest, encoding="utf-8")
@@ -204,6 +206,12 @@ class Bundle:
             argv += ["--framework", str(manifest.framework)]
         if manifest.contract is not None:
             argv += ["--contract", str(app / OURS / "contract.json")]
+        if manifest.accelerated:
+            argv += ["--accelerated", str(app / OURS / ACCELERATED)]
+        if manifest.batching != "auto":
+            argv += ["--batching", manifest.batching]
+        if manifest.batch_rows != Manifest.model_fields["batch_rows"].default:
+            argv += ["--batch-rows", str(manifest.batch_rows)]
         argv += ["--release", release, "--model-version", version or self.label, *arguments]
         ours |= {"AML_APP_ROOT": str(app), "AZUREML_MODEL_DIR": manifest.model_dir}
         if manifest.source_directory is not None:

@@ -10,6 +10,11 @@ from stageway.release import Layer
 
 FORMAT = 1
 
+ACCELERATED = "accelerated"
+"""Kind of the layer with a verified ONNX form of the model; only some bundles have one."""
+
+NEWER = ("batching", "batch_rows")
+
 MODELS = "azureml-models"
 """Folder of the models below the app root, as v1 has it: ``azureml-models/<name>/<version>/…``."""
 
@@ -46,12 +51,20 @@ class Manifest(Fact):
     framework: str | None = None
     environment_variables: dict[str, str] = {}
     contract: dict[str, Any] | None = None
+    batching: str = "auto"
+    batch_rows: int = 256
     serve_digest: str
 
     @property
     def digest(self) -> str:
-        """The image digest: of everything that a service can see, so not of sizes and keys."""
+        """The image digest: of everything that a service can see, so not of sizes and keys.
+
+        A key that is newer than releases that are out there counts only where it is not its default.
+        """
         parts = self.model_dump(mode="json", exclude={"layers", "serve_digest"})
+        for name in NEWER:
+            if parts[name] == type(self).model_fields[name].default:
+                del parts[name]
         return digest({**parts, "layers": [[layer.kind, layer.digest] for layer in self.layers]})
 
     @property
@@ -62,6 +75,11 @@ class Manifest(Fact):
     def model_dir(self) -> str:
         """Value of ``AZUREML_MODEL_DIR``, relative to the app root: the one model's folder, or that of all."""
         return self.models[0].path if len(self.models) == 1 else MODELS
+
+    @property
+    def accelerated(self) -> bool:
+        """Tell whether a verified ONNX form answers in the model's place."""
+        return any(layer.kind == ACCELERATED for layer in self.layers)
 
     def layer(self, kind: str) -> Layer:
         """Return the layer of *kind*. Raises ``PackagingError`` when the bundle has none."""

@@ -17,12 +17,14 @@ from stageway.errors import ConfigError, PackagingError
 from stageway.facts import digest
 from stageway.images import cache as caches
 from stageway.images import lock as locks
-from stageway.images import sources, tree, uv_tool
+from stageway.images import locked, sources, tree
+from stageway.images.accelerate import FRAMEWORKS, Accelerator, Subject
 from stageway.images.declared import declared
 from stageway.images.layers import LayerStore
 from stageway.registries.base import Registry
 from stageway.release import Layer, Model, check_model_name
 from stageway.samples import Sample
+from stageway.specs import ServeSpec
 
 SERVING = ("__init__.py", "errors.py", "contract.py", "serving")
 """All of Stageway that goes into an image."""
@@ -66,7 +68,10 @@ class _Build:
         layers += [self._model(store, one) for one in models]
         source = self._source(store, own) if own is not None else None
         layers += [source] if source is not None else []
-        contract = declared(model, self._samples(model))
+        found = self._samples(model) if model.signature is None or framework in FRAMEWORKS else ()
+        if framework in FRAMEWORKS and len(models) == 1 and serve.accelerate == "auto":
+            layers += self._accelerated(store, lock, model, framework, layers, found)
+        contract = declared(model, found)
         manifest = Manifest(
             layers=tuple(layers),
             models=tuple(ModelPlace(name=one.id.name, version=one.id.version) for one in models),
@@ -77,6 +82,8 @@ class _Build:
             framework=framework,
             environment_variables=serve.environment_variables,
             contract=contract.to_json() if contract is not None else None,
+            batching=serve.batching,
+            batch_rows=serve.batch_rows,
             serve_digest=digest(
                 {
                     "entry_script": entry,
@@ -85,6 +92,7 @@ class _Build:
                     "framework": framework,
                     "environment_variables": serve.environment_variables,
                     "python": machine.python_version(),
+                    **_newer(serve),
                 }
             ),
         )
@@ -101,9 +109,37 @@ class _Build:
         options = locks.index_options(self.workspace)
 
         def fill(content: Path) -> None:
-            _install(lock, options, content, store.cache)
+            locked.install(lock, options, content, store.cache)
 
         return self._layer(store, "dependencies", made_from, fill)
+
+    def _accelerated(
+        self,
+        store: LayerStore,
+        lock: locks.Lock,
+        model: Model,
+        framework: str,
+        layers: list[Layer],
+        found: tuple[Sample, ...],
+    ) -> list[Layer]:
+        """Return the layer with a verified ONNX form, if there is one; says so, or why not."""
+        accelerator = Accelerator(store, lock, locks.index_options(self.workspace))
+        outcome = accelerator.accelerate(
+            Subject(
+                model=model,
+                framework=framework,
+                dependencies=layers[0],
+                serving=layers[1],
+                content=layers[2],
+                variables=self.workspace.spec.serve.environment_variables,
+                bodies=[one.request for one in found],
+            )
+        )
+        if outcome.layer is None:
+            output.note(f"not accelerated, the original serves: {outcome.sentence}")
+            return []
+        output.note(f"accelerated: {outcome.sentence}")
+        return [outcome.layer]
 
     def _serving(self, store: LayerStore) -> Layer:
         package = Path(stageway.__file__).parent
@@ -155,8 +191,7 @@ class _Build:
         return [model if name == model.id.name else self.registry.get(name) for name in names]
 
     def _samples(self, model: Model) -> tuple[Sample, ...]:
-        if model.signature is not None:
-            return ()
+        """Return the version's own samples, else those of the project."""
         if model.has_samples and self.registry is not None:
             with TemporaryDirectory() as folder:
                 own = self.registry.samples(model, Path(folder) / "samples")
@@ -185,6 +220,12 @@ def _check_python(workspace: Workspace) -> None:
         )
 
 
+def _newer(serve: ServeSpec) -> dict[str, Any]:
+    """Return the keys that came later, where they are not their defaults: older releases keep their digests."""
+    now = {"accelerate": serve.accelerate, "batching": serve.batching, "batch_rows": serve.batch_rows}
+    return {name: value for name, value in now.items() if value != ServeSpec.model_fields[name].default}
+
+
 def _framework(workspace: Workspace, model: Model, lock: locks.Lock) -> str:
     """Return the framework that serves *model* without an entry script."""
     script = f"{workspace.file}: serve.entry-script: missing"
@@ -204,44 +245,6 @@ def _framework(workspace: Workspace, model: Model, lock: locks.Lock) -> str:
             f"write {package}{version} into {where} and run `stageway lock`"
         )
     return model.framework
-
-
-def _install(lock: locks.Lock, options: list[str], content: Path, cache: Path) -> None:
-    """Unpack the lock's wheels into *content*. Copied, never linked: uv's own cache is shared with other programs."""
-    try:
-        uv_tool.run(
-            [
-                *("pip", "install", "--requirements", "-", "--target", str(content)),
-                *("--no-deps", "--require-hashes", "--only-binary=:all:", "--no-compile-bytecode"),
-                *("--link-mode=copy", f"--python={machine.interpreter()}"),
-            ],
-            cwd=lock.path.parent,
-            stdin="".join(line + "\n" for line in options) + lock.text,
-            failing=f"{lock.path}: cannot be installed for Python {machine.python_version()} "
-            f"on {machine.platform_name()}",
-        )
-    except uv_tool.FullDiskError as error:
-        raise caches.full(cache) from error
-    _without_interpreter(content)
-
-
-def _without_interpreter(content: Path) -> None:
-    """Remove what holds this machine's paths: uv's lock, and commands that start with an interpreter's address."""
-    (content / ".lock").unlink(missing_ok=True)
-    gone: set[str] = set()
-    for path in (content / "bin").glob("*"):
-        with path.open("rb") as file:
-            if file.read(2) == b"#!":
-                gone.add(f"bin/{path.name}")
-    for name in gone:
-        (content / name).unlink()
-    if not any((content / "bin").glob("*")):
-        shutil.rmtree(content / "bin", ignore_errors=True)
-    for record in content.glob("*.dist-info/RECORD"):
-        lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.split(",")[0] not in gone]
-        if len(kept) != len(lines):
-            record.write_text("".join(kept), encoding="utf-8")
 
 
 def _size(size: int) -> str:

@@ -21,13 +21,22 @@ from pathlib import Path
 from stageway import output, serving
 from stageway.bundle import machine
 from stageway.config.workspace import Workspace
-from stageway.errors import ConfigError
+from stageway.errors import ConfigError, PackagingError
 from stageway.facts import digest
 from stageway.images import cache as caches
 from stageway.images import uv_tool
 
 LOWEST_PYTHON = "3.11"
 """What a lock holds for where ``serve.python`` says nothing; not this machine's version, so that all make one lock."""
+
+ACCELERABLE = re.compile(r"^\s*(?:scikit-learn|xgboost|xgboost-cpu|lightgbm)\b", re.IGNORECASE | re.MULTILINE)
+"""Packages whose models may get a verified ONNX form, when they are served without an entry script."""
+
+ACCELERATING = (
+    # Intel Macs have no wheels of it any more.
+    'onnxruntime>=1.17; sys_platform != "darwin" or platform_machine == "arm64"',
+)
+"""What such a form runs with."""
 
 HEADER = """\
 # What the service needs: resolved by `stageway lock` from {source} and serving's own packages.
@@ -37,6 +46,7 @@ HEADER = """\
 INPUTS = re.compile(r"^# inputs: (?P<inputs>sha256:[0-9a-f]{64})$", re.MULTILINE)
 INCLUDED = re.compile(r"^\s*(?:-r|--requirement|-c|--constraint)(?:\s+|=)(?P<path>\S+)", re.MULTILINE)
 INDEX = re.compile(r"^\s*(?:-i|--index-url|--extra-index-url|-f|--find-links)(?:\s+|=)\S+", re.MULTILINE)
+PIN = re.compile(r"^(?P<pin>[A-Za-z0-9][A-Za-z0-9._-]*==[^\s;\\]+(?:\s*;[^\\\n]*)?)", re.MULTILINE)
 NAME = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)", re.MULTILINE)
 
 
@@ -55,12 +65,27 @@ class Lock:
     @property
     def names(self) -> frozenset[str]:
         """The packages in it, normalised."""
-        return frozenset(re.sub(r"[-_.]+", "-", match["name"]).lower() for match in NAME.finditer(self.text))
+        return frozenset(_normalised(match["name"]) for match in NAME.finditer(self.text))
+
+    @property
+    def pins(self) -> list[str]:
+        """Return ``name==version``, with its marker, of every package."""
+        return [match["pin"].strip() for match in PIN.finditer(self.text)]
+
+    def without(self, name: str) -> Lock:
+        """Return the lock without the package *name* (normalised); what only that one needs stays."""
+        blocks = re.split(r"^(?=[A-Za-z0-9])", self.text, flags=re.MULTILINE)
+        return Lock(self.path, "".join(one for one in blocks if _normalised(one) != name))
 
     @property
     def inputs(self) -> str | None:
         match = INPUTS.search(self.text)
         return match["inputs"] if match else None
+
+
+def _normalised(line: str) -> str:
+    match = NAME.match(line)
+    return re.sub(r"[-_.]+", "-", match["name"]).lower() if match else ""
 
 
 def current(workspace: Workspace, environ: Mapping[str, str] = os.environ) -> Lock:
@@ -110,18 +135,43 @@ def resolve(workspace: Workspace, *, upgrade: bool = False) -> Path:
         if path.is_file() and not upgrade:
             shutil.copyfile(path, fresh)
         try:
-            uv_tool.run(
-                [*_compile(workspace, source), "--output-file", str(fresh)],
-                cwd=workspace.root,
-                stdin="".join(line + "\n" for line in serving.REQUIREMENTS),
-                failing=f"{source}: cannot be resolved together with serving's own packages" if source else path.name,
-            )
+            _resolve(workspace, source, fresh)
         except uv_tool.FullDiskError as error:
             raise caches.full(workspace.cache) from error
         header = HEADER.format(source=source or "nothing else", python=_python(workspace), inputs=wanted)
         pins = fresh.read_text(encoding="utf-8")
     _put(path, header + pins)
     return path
+
+
+def _resolve(workspace: Workspace, source: str | None, fresh: Path) -> None:
+    """Write the resolved lock. What only makes a service faster is left out where it does not fit with the rest."""
+
+    def compiled(own: tuple[str, ...]) -> None:
+        uv_tool.run(
+            [*_compile(workspace, source), "--output-file", str(fresh)],
+            cwd=workspace.root,
+            stdin="".join(line + "\n" for line in own),
+            failing=f"{source}: cannot be resolved together with serving's own packages" if source else fresh.name,
+        )
+
+    more = _accelerating(workspace)
+    try:
+        compiled((*serving.REQUIREMENTS, *more))
+    except PackagingError:
+        if not more:
+            raise
+        compiled(serving.REQUIREMENTS)
+        output.note(f"onnxruntime does not fit with {source}: the models are served as they are")
+
+
+def _accelerating(workspace: Workspace) -> tuple[str, ...]:
+    """Return the packages for a verified ONNX form, where the models of *workspace* may get one."""
+    serve = workspace.spec.serve
+    if serve.entry_script is not None or serve.accelerate == "off" or serve.dependencies is None:
+        return ()
+    texts = _requirements(workspace, serve.dependencies).values()
+    return ACCELERATING if any(ACCELERABLE.search(text) for text in texts) else ()
 
 
 def _compile(workspace: Workspace, source: str | None) -> list[str]:
@@ -157,7 +207,8 @@ def inputs(workspace: Workspace) -> str:
     """Return the digest of what a lock is resolved from."""
     source = workspace.spec.serve.dependencies
     files = _requirements(workspace, source) if source is not None else {}
-    return digest({"files": files, "serving": list(serving.REQUIREMENTS), "python": _python(workspace)})
+    own = [*serving.REQUIREMENTS, *_accelerating(workspace)]
+    return digest({"files": files, "serving": own, "python": _python(workspace)})
 
 
 def _requirements(workspace: Workspace, source: str) -> dict[str, str]:

@@ -32,6 +32,7 @@ def _app(settings: Settings, duty: Duty) -> Any:
     logs.start(settings)
 
     from stageway.serving import docs, frameworks, openapi, probes, standins, v1, v2
+    from stageway.serving.acceleration import Accelerated
     from stageway.serving.app import App
     from stageway.serving.auth import Guard
     from stageway.serving.control import ControlFile
@@ -49,6 +50,8 @@ def _app(settings: Settings, duty: Duty) -> Any:
     joins = settings.batching == "on" or (settings.batching == "auto" and bool(framework))
     standins.install()
     scorer: Scorer = frameworks.load(settings) if framework else EntryScript(Path(settings.entry_script), joins=joins)
+    if settings.accelerated:
+        scorer = Accelerated(scorer, Path(settings.accelerated))
     if settings.contract and scorer.contract.source != "decorators":
         scorer.contract = Contract.from_json(json.loads(Path(settings.contract).read_text()))
     lane = Lane(settings, scorer, joins=joins)
