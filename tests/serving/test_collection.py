@@ -117,28 +117,32 @@ def run(data):
 
 def test_scripts_collect_with_v1s_class(start: Any, tmp_path: Path) -> None:
     script = """
-from stageway.serving.collection import ModelDataCollector
+from azureml.monitoring import ModelDataCollector
 import json, numpy
 def init():
-    global inputs, predictions
+    global inputs, predictions, more
+    more = ModelDataCollector("best_model", designation="signals")
     inputs = ModelDataCollector("best_model", designation="inputs", feature_names=["a", "b"])
     predictions = ModelDataCollector("best_model", designation="predictions", feature_names=["sum"])
 def run(raw):
     rows = numpy.array(json.loads(raw)["data"])
-    headers = inputs.collect(rows)
+    headers = inputs.collect(rows, "mine")
+    more.collect([1])
     result = rows.sum(axis=1)
     predictions.collect(predictions.add_correlations(result.tolist(), headers))
     return result.tolist()
 """
     service = start(script, "--collect", str(tmp_path), "--model-version", "best_model:3").ready()
-    assert service.score({"data": [[1, 2], [3, 4]]}).json == [3, 7]
+    assert service.score({"data": [[1, 2], [3, 4]]}, {"x-request-id": "r1"}).json == [3, 7]
     stopped(service)
     folder = tmp_path / "ML service" / "best_model" / "3"
     given = [row for row in rows(folder, "inputs") if "a" in row]
     assert [data(row) for row in given] == [{"a": 1.0, "b": 2.0}, {"a": 3.0, "b": 4.0}]
     predicted = rows(folder, "predictions")
     assert [data(row) for row in predicted] == [{"sum": 3.0}, {"sum": 7.0}]
-    assert {row[CORRELATION] for row in given} == {row[CORRELATION] for row in predicted}
+    assert {row[CORRELATION] for row in given} == {row[CORRELATION] for row in predicted} == {"mine"}
+    (more,) = rows(folder, "signals")
+    assert more[CORRELATION] == more["$aml_request_id"] == "r1"
 
 
 def test_without_collection_v1s_class_is_one_line_in_the_log(start: Any) -> None:

@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from typing import Any, Callable, NamedTuple, Optional, Sequence
 from zlib import crc32
 
-from stageway.serving import replies
+from stageway.serving import logs, replies
 from stageway.serving.flatten import Reader
 from stageway.serving.metrics import COLLECTED, DROPPED
 from stageway.serving.parquet import Files, Place, Rows
@@ -47,6 +47,7 @@ class Collected(NamedTuple):
     request_id: Optional[str]
     workspace: str
     moment: float
+    by_script: bool = False
 
 
 class Collector:
@@ -164,7 +165,7 @@ class Collector:
         # What a script collects itself has columns of its own, and so has files of its own.
         tables: "dict[tuple[Place, bool], Rows]" = {}
         for piece in pieces:
-            key = (piece.place, piece.request_id is None)
+            key = (piece.place, piece.by_script)
             rows = tables.setdefault(key, Rows())
             try:
                 columns = piece.columns()
@@ -227,7 +228,9 @@ class ModelDataCollector:
         headers: "dict[str, str]" = {}
         if isinstance(input_data, _Correlated):
             input_data, headers = input_data
-        correlation = user_correlation_id or headers.get(CORRELATION) or str(uuid.uuid4())
+        # Rows of one request belong together though its script says nothing about that.
+        request_id = next(iter(logs.scored()), None)
+        correlation = user_correlation_id or headers.get(CORRELATION) or request_id or str(uuid.uuid4())
         collector = self._collector
         if collector is not None and crc32(correlation.encode()) < collector.settings.collect_share * 2**32:
             written = _snapshot(input_data)
@@ -235,7 +238,8 @@ class ModelDataCollector:
             def columns() -> "dict[str, list[Any]]":
                 return collector.reader.value(replies.loads(written), self._names)
 
-            piece = Collected(self._place, columns, correlation, None, self._workspace, time.time())
+            now = time.time()
+            piece = Collected(self._place, columns, correlation, request_id, self._workspace, now, by_script=True)
             collector.put([piece], len(written) + OVERHEAD)
         return {CORRELATION: correlation}
 

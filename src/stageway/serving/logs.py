@@ -42,6 +42,11 @@ def scores(ids: "Sequence[str]") -> None:
     _scored.ids = ids
 
 
+def scored() -> "Sequence[str]":
+    """Return the ids of the requests that this thread scores, as far as it was told."""
+    return _scored.ids
+
+
 def say(log_format: str, sentence: str, level: str = "INFO") -> None:
     """Write one line of the service itself, at once."""
     line = _line(level, OURS, sentence) if log_format == "json" else PREFIX + sentence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from stageway.serving import collection, exposition
+from stageway.serving import collection, exposition, logs
 from stageway.serving.app import App
 from stageway.serving.collection import Collector
 from stageway.serving.control import ControlFile
@@ -41,6 +41,9 @@ class Watch:
         """Watch *app* and *lane* from now on."""
         lane.on_batch, lane.on_run = self.meter.batch, self.meter.ran
         app.meter, app.collector, app.on_stopping = self.meter, self._collector, self._end
+        if self._collector is not None:
+            # What a script collects belongs to the request that it scores.
+            lane.on_scoring = logs.scores
         self.meter.serve(lambda: lane.waiting)
 
     def _end(self) -> None:
