@@ -15,8 +15,11 @@ from stageway.registries import mlmodel
 ROWS = {"type": "array", "items": {"type": "array", "items": {"type": "number"}, "minItems": 3, "maxItems": 3}}
 
 
-def text(signature: dict[str, str] | None = None, metadata: Any = None, **flavors: Any) -> str:
-    return yaml.safe_dump({"flavors": flavors, "signature": signature, "metadata": metadata})
+def text(
+    signature: dict[str, str] | None = None, metadata: Any = None, mlflow_version: str | None = None, **flavors: Any
+) -> str:
+    value = {"flavors": flavors, "signature": signature, "metadata": metadata, "mlflow_version": mlflow_version}
+    return yaml.safe_dump(value)
 
 
 @pytest.mark.parametrize(
@@ -24,17 +27,33 @@ def text(signature: dict[str, str] | None = None, metadata: Any = None, **flavor
     [
         ("sklearn", {"sklearn_version": "1.7.2"}, ("ScikitLearn", "1.7.2")),
         ("onnx", {"onnx_version": "1.19.0"}, ("Onnx", "1.19.0")),
-        ("pytorch", {"pytorch_version": "2.13.0"}, ("PyTorch", "2.13.0")),
-        ("keras", {"keras_version": "3.10"}, ("TfKeras", "3.10")),
         ("tensorflow", {}, ("TensorFlow", None)),
+        ("tensorflow", {"model_type": "tf2-module", "saved_model_dir": "tf2model"}, ("TensorFlow", None)),
         ("sklearn", None, ("ScikitLearn", None)),
-        ("xgboost", {"xgb_version": "3.0"}, (None, None)),
+        ("xgboost", {"xgb_version": "3.0"}, ("XGBoost", "3.0")),
+        ("lightgbm", {"lgb_version": "4.7"}, ("LightGBM", "4.7")),
+        ("tensorflow", {"model_type": "keras"}, ("MLflow", "3.17")),
+        ("pytorch", {"pytorch_version": "2.13.0"}, ("MLflow", "3.17")),
+        ("prophet", {}, ("MLflow", "3.17")),
     ],
 )
-def test_the_framework_is_that_of_the_flavor(
+def test_the_framework_is_that_of_the_flavor_else_mlflow_itself(
     flavor: str, options: Any, expected: tuple[str | None, str | None]
 ) -> None:
-    found = mlmodel.read(text(**{flavor: options, "python_function": {"loader_module": "x"}}))
+    found = mlmodel.read(text(mlflow_version="3.17", **{flavor: options, "python_function": {"loader_module": "x"}}))
+    assert (found.framework, found.framework_version) == expected
+
+
+@pytest.mark.parametrize(
+    ("flavor", "expected"),
+    [
+        ({"pytorch": {"pytorch_version": "2.13.0"}}, ("PyTorch", "2.13.0")),
+        ({"keras": {"keras_version": "3.10"}}, ("TfKeras", "3.10")),
+        ({"prophet": {}}, (None, None)),
+    ],
+)
+def test_without_a_python_function_only_a_script_serves(flavor: Any, expected: tuple[str | None, str | None]) -> None:
+    found = mlmodel.read(text(**flavor))
     assert (found.framework, found.framework_version) == expected
 
 

@@ -10,7 +10,8 @@ from stageway.facts import Fact
 from stageway.release import Model, ModelVersion
 
 FRAMEWORKS = ("ScikitLearn", "Onnx", "TensorFlow", "TfKeras", "PyTorch", "Multi", "Custom")
-"""Frameworks as Azure ML v1 names them."""
+FRAMEWORKS += ("XGBoost", "LightGBM", "TorchScript", "MLflow")
+"""Frameworks as Azure ML v1 names them, and those that are served without a script beyond v1's."""
 
 
 class NewVersion(Fact):

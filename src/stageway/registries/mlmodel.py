@@ -27,9 +27,12 @@ _FRAMEWORKS = {
     "sklearn": ("ScikitLearn", "sklearn_version"),
     "onnx": ("Onnx", "onnx_version"),
     "tensorflow": ("TensorFlow", "tf_version"),
-    "keras": ("TfKeras", "keras_version"),
-    "pytorch": ("PyTorch", "pytorch_version"),
+    "xgboost": ("XGBoost", "xgb_version"),
+    "lightgbm": ("LightGBM", "lgb_version"),
 }
+_WITH_A_SCRIPT = {"keras": ("TfKeras", "keras_version"), "pytorch": ("PyTorch", "pytorch_version")}
+"""Files of these flavors are served by MLflow's Python function, or else by an entry script."""
+_FUNCTION = "python_function"
 _TO_COLUMN = {"number": "double", "integer": "long", "string": "string", "boolean": "boolean"}
 _FROM_COLUMN = {"double": "number", "float": "number", "long": "integer", "integer": "integer", "boolean": "boolean"}
 _FROM_COLUMN |= {"string": "string", "binary": "string", "datetime": "string"}
@@ -53,12 +56,7 @@ def read(text: str, where: str = NAME) -> MLmodel:
         raise ConfigError(f"{where}: is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict) or not isinstance(value.get("flavors"), dict):
         raise ConfigError(f"{where}: has no flavors, so it is not an MLmodel; rename it, or save the model again")
-    framework = version = None
-    for flavor, (name, key) in _FRAMEWORKS.items():
-        if flavor in value["flavors"]:
-            said = (value["flavors"][flavor] or {}).get(key)
-            framework, version = name, str(said) if said is not None else None
-            break
+    framework, version = _framework(value["flavors"], value.get("mlflow_version"))
     exact = (value.get("metadata") or {}).get(METADATA)
     if isinstance(exact, Mapping):
         return MLmodel(framework, version, Contract.from_json(exact))
@@ -66,6 +64,25 @@ def read(text: str, where: str = NAME) -> MLmodel:
         return MLmodel(framework, version, to_contract(value.get("signature") or {}))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{where}: signature: cannot be read: {error}; save the model again") from error
+
+
+def _framework(flavors: Mapping[str, Any], mlflow_version: Any) -> tuple[str | None, str | None]:
+    """Return the framework and its version: of the flavor that can be served as it is, else of what MLflow runs."""
+    for flavor, (name, key) in _FRAMEWORKS.items():
+        # MLflow's TensorFlow saves models of Keras in a form that is no SavedModel.
+        if flavor in flavors and (flavors[flavor] or {}).get("model_type") != "keras":
+            return name, _said(flavors[flavor], key)
+    if _FUNCTION in flavors:
+        return "MLflow", str(mlflow_version) if mlflow_version is not None else None
+    for flavor, (name, key) in _WITH_A_SCRIPT.items():
+        if flavor in flavors:
+            return name, _said(flavors[flavor], key)
+    return None, None
+
+
+def _said(flavor: Mapping[str, Any] | None, key: str) -> str | None:
+    said = (flavor or {}).get(key)
+    return str(said) if said is not None else None
 
 
 def in_folder(folder: Path) -> MLmodel | None:

@@ -119,6 +119,7 @@ class MLflow(Alone):
 
     def _data(self, form: str, value: Any) -> Any:
         """Return what the model takes, as MLflow itself reads it; ``data`` holds rows or records like any table's."""
+        asked = form
         try:
             if form in ("instances", "inputs"):
                 return self._forms.parse_tf_serving_input({form: value}, self._schema)
@@ -133,7 +134,7 @@ class MLflow(Alone):
             orient = "split" if form == "dataframe_split" else "records"
             return self._forms.dataframe_from_parsed_json(value, orient, self._schema)
         except self._refusal as error:
-            raise BadRequestError("{!r} cannot be read: {}".format(form, said(error))) from None
+            raise BadRequestError("{!r} cannot be read: {}".format(asked, said(error))) from None
 
     def _named(self) -> "list[Any]":
         return [one for one in self._names if isinstance(one, str)]
