@@ -82,6 +82,19 @@ Share = Annotated[
 ]
 
 
+def _word(value: Any) -> Any:
+    """Return ``on`` and ``off`` as they were written: YAML reads both as truth values."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+Acceleration = Annotated[
+    Literal["auto", "off"], BeforeValidator(_word), WithJsonSchema({"enum": ["auto", "off", False]})
+]
+Batching = Annotated[
+    Literal["auto", "on", "off"], BeforeValidator(_word), WithJsonSchema({"enum": ["auto", "on", "off", True, False]})
+]
+
+
 class Spec(BaseModel):
     """A part of the file: frozen, hyphenated keys, unknown keys refused."""
 
@@ -100,10 +113,10 @@ class ServeSpec(Spec):
     samples: str | None = Field(default=None, description="folder of requests and, beside them, expected replies")
     python: str | None = Field(default=None, description="Python of the service, such as '3.11'; default: this one")
     environment_variables: dict[str, str] = Field(default={}, description="set in the service; never secrets")
-    accelerate: Literal["auto", "off"] = Field(
+    accelerate: Acceleration = Field(
         default="auto", description="auto: a verified ONNX form answers where there is no entry script and it is faster"
     )
-    batching: Literal["auto", "on", "off"] = Field(
+    batching: Batching = Field(
         default="auto", description="requests that wait together are scored together; on: the script's rows may be too"
     )
     batch_rows: int = Field(default=256, ge=1, le=65536, description="most rows of one joined call")

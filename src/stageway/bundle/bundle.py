@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -148,6 +149,17 @@ class Bundle:
     def _model_content(self, index: int) -> Path:
         layers = [layer for layer in self.manifest.layers if layer.kind == "model"]
         return self.cache / "layers" / layers[index].digest.removeprefix("sha256:") / CONTENT
+
+    def acceleration(self) -> dict[str, Any] | None:
+        """Return how the ONNX form that answers in the model's place was found to agree with it, if there is one."""
+        if not self.manifest.accelerated:
+            return None
+        path = self.content(ACCELERATED) / "report.json"
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise PackagingError(f"{path}: is damaged; run `stageway package` again") from error
+        return found
 
     @property
     def bytecode(self) -> Path:

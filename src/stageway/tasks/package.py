@@ -39,7 +39,11 @@ def package(dossier: Dossier, workspace: Workspace) -> Dossier:
         output.note("the profile is of another image and is left behind; `stageway profile` measures this one")
         dossier = dossier.having(profile=None)
     packaged = dossier.having(release=release, contract=contract.to_json(), evidence=_kept(dossier, release))
-    return packaged.with_evidence(Evidence(kind="contract", facts=contract.to_json(), release=release.id))
+    found = [Evidence(kind="contract", facts=contract.to_json(), release=release.id)]
+    acceleration = bundle.acceleration()
+    if acceleration is not None:
+        found.append(Evidence(kind="acceleration", facts=acceleration, release=release.id))
+    return packaged.with_evidence(*found)
 
 
 def still_there(model: Model, registry: Registry) -> None:
