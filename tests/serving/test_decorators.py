@@ -45,6 +45,42 @@ def test_each_declared_parameter_is_an_argument(service: Any, asked: Any, header
     assert (reply.status, reply.json) == (200, returned)
 
 
+ALONE = """
+import numpy as np
+from inference_schema.parameter_types.numpy_parameter_type import NumpyParameterType
+from inference_schema.schema_decorators import input_schema
+
+@input_schema("data", NumpyParameterType(np.array([[1.0, 2.0]])), convert_to_provided_type=CONVERT)
+def run(data):
+    if isinstance(data, list):
+        return data
+    data[0, 0] += 0
+    return [type(data).__name__, str(data.dtype), *np.nan_to_num(data, nan=-1).tolist()]
+"""
+
+
+@pytest.mark.parametrize("convert", [True, False])
+def test_an_array_alone_is_the_same_whichever_way_it_is_read(start: Any, convert: bool) -> None:
+    service = start(ALONE.replace("CONVERT", str(convert))).ready()
+    for rows, answer in [
+        ([[1, 2]], [[1.0, 2.0]]),
+        ([[1.5, 2]] * 500, [[1.5, 2.0]] * 500),
+        ([["1", 2]], [[1.0, 2.0]]),
+        ([[None, 2]], [[-1.0, 2.0]]),
+        ([[1, 2, 3]], 400),
+        ([], 400),
+        ("text", 400),
+    ]:
+        reply = service.score({"data": rows})
+        if convert and answer == 400:
+            assert reply.status == 400
+        elif convert:
+            assert reply.json == ["ndarray", "float64", *answer]  # type: ignore[misc]
+        elif rows != "text":
+            assert reply.json == rows
+        assert service.score({"data": [[1, 2]], "method": "any", "more": 1}).status == 200
+
+
 def test_a_get_fills_the_parameters_too(service: Any) -> None:
     assert service.ask("GET", "/score?data=[[1,2]]&scale=2.5").json == [7.5]
 

@@ -44,7 +44,10 @@ def contract(run: Callable[..., Any], schemas: "dict[str, Any]") -> Contract:
 
 
 def parameter_types(run: Any) -> "Iterator[tuple[str, Any]]":
-    """Yield the names of the declared parameters of *run* and the objects that declare them, outermost first."""
+    """Yield the names of the declared parameters of *run* and the objects that declare them, outermost first.
+
+    Those that are not to be converted are left out: to the script they are JSON.
+    """
     for name, kind, _ in _declarations(run):
         yield name, kind
 
@@ -61,7 +64,7 @@ def _declarations(run: Any) -> "Iterator[tuple[str, Any, bool]]":
             yield declares
         elif inspect.isfunction(wrapper):
             known = inspect.getclosurevars(wrapper).nonlocals
-            if "param_type" in known:
+            if "param_type" in known and known.get("convert_to_provided_type", True):
                 yield str(known.get("param_name")), known["param_type"], bool(known.get("optional"))
         run = getattr(run, "__wrapped__", None)
 

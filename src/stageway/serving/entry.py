@@ -12,11 +12,13 @@ from types import ModuleType
 from typing import Any, Callable, Mapping, Optional, Sequence
 
 from stageway.contract import Contract
-from stageway.serving import decorators, joining, raw, replies, script_rows, script_tensors, standins
+from stageway.serving import decorators, joining, raw, replies, rows, script_rows, script_tensors, standins
 from stageway.serving.replies import BadRequestError, loads
 from stageway.serving.scorer import Alone, Call, ScoringError, StartError, Work, log_traceback, said
 
 REQUEST_HEADERS = "request_headers"
+MATRIX = "data"
+"""The parameter that nearly all scripts for arrays have."""
 WANTS_REQUEST = "'str' object has no attribute"
 RAW_HINT = "run() of {} got the body as text; decorate it with @rawhttp where it should get the request"
 
@@ -42,6 +44,7 @@ class EntryScript(Alone):
         self._names = [name for name in self._parameters if name != REQUEST_HEADERS]
         self._tensors = None if self.declared is None else script_tensors.of(run, self.declared)
         self.signature = None if self._tensors is None else self._tensors.signature
+        self._columns = None if self.declared is None else self._matrix_columns()
         self._rows = script_rows.of(run, self.name, self._wants_headers) if joins else None
         self.records = None if self.declared is None else self._only_table()
         """The parameter that a bare list of records is for."""
@@ -97,8 +100,8 @@ class EntryScript(Alone):
         if self._rows is None:
             return Work(arguments, replies.of)
         arguments = self._rows.converted(arguments)
-        key, rows = self._rows.key(arguments)
-        return Work(arguments, replies.of, key, rows)
+        key, count = self._rows.key(arguments)
+        return Work(arguments, replies.of, key, count)
 
     def _text(self, call: Call) -> "dict[str, Any]":
         """Return the one argument of a plain ``run``: the body as text, or a GET's query as JSON text."""
@@ -117,6 +120,9 @@ class EntryScript(Alone):
             kind = call.content_type or "nothing"
             raise BadRequestError("the content type is {!r}; send application/json".format(kind), status=415)
         else:
+            found = None if self._columns is None else rows.matrix(call.body, self._columns)
+            if found is not None:
+                return {MATRIX: found[0] if found[0].flags.writeable else found[0].copy()}
             given = loads(call.body)
         if self.records is not None and isinstance(given, list) and given and isinstance(given[0], dict):
             given = {self.records: given}
@@ -139,6 +145,15 @@ class EntryScript(Alone):
         types = dict(decorators.parameter_types(self._run))
         sample = getattr(types.get(needed[0]), "sample_input", None) if len(needed) == 1 else None
         return needed[0] if hasattr(sample, "columns") else None
+
+    def _matrix_columns(self) -> Optional[int]:
+        """Return how many columns rows have, if a body is no more than an array of floats: it is read at once then."""
+        kind = dict(decorators.parameter_types(self._run)).get(MATRIX)
+        sample = getattr(kind, "sample_input", None)
+        if self._names != [MATRIX] or str(getattr(sample, "dtype", "")) != "float64" or getattr(sample, "ndim", 0) != 2:
+            return None
+        enforced = getattr(kind, "enforce_shape", False) and getattr(kind, "enforce_column_type", False)
+        return int(sample.shape[1]) if sample is not None and enforced else None
 
     def _reached(self, error: BaseException) -> bool:
         """Say whether the script's own ``run`` was entered before *error*."""

@@ -44,7 +44,7 @@ def input_schema(
                     args = (*args[:place], converted(args[place], param_type), *args[place + 1 :])
             return run(*args, **kwargs)
 
-        setattr(converting, DECLARES, (param_name, param_type, optional))
+        setattr(converting, DECLARES, (param_name, param_type, optional) if convert_to_provided_type else None)
         return converting
 
     return decorate
