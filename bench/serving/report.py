@@ -69,9 +69,14 @@ def draw(figures: Figures, path: Path) -> bool:
     steps = sorted({one.connections for one in figures.samples if one.rows == 1})
     names = order(one.peer for one in figures.samples)[::-1]
     size = (3.4 * len(steps) + 1.4, 0.24 * len(names) * len(models) + 1.2)
-    figure, axes = plt.subplots(len(models), len(steps), figsize=size, sharey="row", squeeze=False)
-    for row, model in enumerate(models):
-        shown = [name for name in names if any(figures.of(name, (model, 1, step)) for step in steps)]
+    there = {
+        model: [name for name in names if any(figures.of(name, (model, 1, step)) for step in steps)] for model in models
+    }
+    heights = [len(shown) for shown in there.values()]
+    figure, axes = plt.subplots(
+        len(models), len(steps), figsize=size, sharey="row", squeeze=False, height_ratios=heights
+    )
+    for row, (model, shown) in enumerate(there.items()):
         for column, step in enumerate(steps):
             axis = axes[row][column]
             rates = [sample.rate if (sample := figures.of(name, (model, 1, step))) else 0.0 for name in shown]
