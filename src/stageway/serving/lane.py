@@ -120,7 +120,15 @@ class Lane:
         if seat.given_up:
             self._put_back([job for job in group if job not in seat.seen])
             return False
-        return not group or self._run(seat, group)
+        if not group:
+            return True
+        try:
+            return self._run(seat, group)
+        except BaseException as error:
+            # A mistake of ours; a thread that ended with it would leave its seat empty.
+            in_time = seat.end()
+            self._settle(group, [_failure(error) for _ in group])
+            return in_time
 
     def _take(self, seat: "_Seat", group: "list[Job]") -> None:
         """Fill *group* with jobs that can be joined, read; what cannot be read is answered here."""
@@ -202,9 +210,9 @@ class Lane:
             if len(parts) != len(works):
                 raise ValueError("{} results for {} requests".format(len(parts), len(works)))
         except BaseException:
-            self._ran(begun, failed=True)
+            self._ran(seat, begun, failed=True)
             return self._each(seat, group)
-        seconds = self._ran(begun, failed=False)
+        seconds = self._ran(seat, begun, failed=False)
         found = [_written(work, part, seconds) for work, part in zip(works, parts)]
         if not seat.end():
             return False
@@ -228,17 +236,17 @@ class Lane:
             result = self._scorer.run(work.data)
         except BaseException as error:
             reply = _failure(error)
-            reply.seconds = self._ran(begun, failed=reply.failed)
+            reply.seconds = self._ran(seat, begun, failed=reply.failed)
         else:
-            reply = _written(work, result, self._ran(begun, failed=False))
+            reply = _written(work, result, self._ran(seat, begun, failed=False))
         if not seat.end():
             return False
         self._settle([job], [reply])
         return True
 
-    def _ran(self, begun: float, *, failed: bool) -> float:
+    def _ran(self, seat: "_Seat", begun: float, *, failed: bool) -> float:
         seconds = time.perf_counter() - begun
-        if self.on_run is not None:
+        if self.on_run is not None and not seat.given_up:
             self.on_run(seconds, failed)
         return seconds
 
