@@ -61,7 +61,8 @@ def test_help_lists_every_command_and_its_purpose(tmp_path: Path) -> None:
         assert purpose in text
 
 
-GROUPS = {"model": ("list", "show", "download", "delete"), "schema": ("print", "check")}
+KEYS = ("make", "rotate", "pair", "trust", "token")
+GROUPS = {"model": ("list", "show", "download", "delete"), "schema": ("print", "check"), "keys": KEYS}
 ALL = [
     *((name,) for name in (*COMMANDS, *TASK_HELP) if name not in GROUPS),
     *((group, name) for group, names in GROUPS.items() for name in names),

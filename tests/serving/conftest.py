@@ -96,7 +96,7 @@ class Service:
         return self.log.read_text(errors="replace").splitlines()
 
     def ready(self) -> Service:
-        until(lambda: self.process.poll() is not None or any(" ready on " in line for line in self.lines))
+        until(lambda: self.process.poll() is not None or any("ready on " in line for line in self.lines))
         assert self.process.poll() is None, "\n".join(self.lines)
         return self
 

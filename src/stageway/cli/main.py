@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "logs": (PLACES, "Show the log of a stage's service, or of a run.", "places:logs"),
     "down": (PLACES, "Stop this workspace's local services and their keeper.", "places:down"),
     "model": (PLACES, "List, show, download and delete registered versions.", "places:model"),
+    "keys": (PLACES, "Make and rotate the keys and tokens of a service.", "keys:keys"),
     "plugins": (PLACES, "List the installed tasks, targets, triggers, gates and registries.", "places:plugins_"),
 }
 
