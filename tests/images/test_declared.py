@@ -31,6 +31,25 @@ def test_the_signature_goes_before_samples() -> None:
     assert found == Contract({"type": "object"}, {"type": "string"}, "signature")
 
 
+@pytest.mark.parametrize(
+    ("framework", "expected"),
+    [
+        (None, NUMBERS),
+        ("ScikitLearn", {"type": "object", "properties": {"predict": NUMBERS}, "required": ["predict"]}),
+        ("MLflow", {"type": "object", "properties": {"predictions": NUMBERS}, "required": ["predictions"]}),
+    ],
+)
+def test_what_a_model_returns_is_a_part_of_the_reply_without_a_script(framework: str | None, expected: Any) -> None:
+    found = declared(model(Contract({"type": "object"}, NUMBERS, "signature")), [], framework)
+    assert found == Contract({"type": "object"}, expected, "signature")
+
+
+def test_graphs_say_themselves_what_they_take_and_give() -> None:
+    assert declared(model(Contract({"type": "object"}, NUMBERS, "signature")), [], "Onnx") is None
+    samples = Contract({"type": "object"}, NUMBERS, "samples")
+    assert declared(model(samples), [], "Onnx") == samples
+
+
 def test_samples_with_replies_declare_a_contract() -> None:
     found = declared(model(), [sample({"data": [[1, 2]]}, [1.5])])
     assert found is not None

@@ -29,8 +29,16 @@ from stageway.specs import ServeSpec
 SERVING = ("__init__.py", "errors.py", "contract.py", "serving")
 """All of Stageway that goes into an image."""
 
-PACKAGES = {"ScikitLearn": "scikit-learn", "Onnx": "onnxruntime", "TensorFlow": "tensorflow"}
-"""What a framework is served with when there is no entry script."""
+PACKAGES = {
+    "ScikitLearn": ("scikit-learn",),
+    "Onnx": ("onnxruntime", "onnxruntime-gpu"),
+    "TensorFlow": ("tensorflow", "tensorflow-cpu"),
+    "XGBoost": ("xgboost", "xgboost-cpu"),
+    "LightGBM": ("lightgbm",),
+    "TorchScript": ("torch",),
+    "MLflow": ("mlflow", "mlflow-skinny"),
+}
+"""What a framework is served with when there is no entry script: one of these packages."""
 
 
 def build(workspace: Workspace, model: Model, registry: Registry) -> Bundle:
@@ -71,7 +79,7 @@ class _Build:
         found = self._samples(model) if model.signature is None or framework in FRAMEWORKS else ()
         if framework in FRAMEWORKS and len(models) == 1 and serve.accelerate == "auto":
             layers += self._accelerated(store, lock, model, framework, layers, found)
-        contract = declared(model, found)
+        contract = declared(model, found, framework)
         manifest = Manifest(
             layers=tuple(layers),
             models=tuple(ModelPlace(name=one.id.name, version=one.id.version) for one in models),
@@ -236,13 +244,14 @@ def _framework(workspace: Workspace, model: Model, lock: locks.Lock) -> str:
             f"{script}, and framework {model.framework!r} of {model.label} is not served without one; "
             f"known: {', '.join(PACKAGES)}"
         )
-    package = PACKAGES[model.framework]
-    if package not in lock.names:
-        version = f"=={model.framework_version}" if model.framework_version else ""
+    packages = PACKAGES[model.framework]
+    if not lock.names & {*packages}:
+        # A graph's version is that of the package that wrote it, not of the one that runs it.
+        version = f"=={model.framework_version}" if model.framework_version and model.framework != "Onnx" else ""
         where = workspace.spec.serve.dependencies or "a file named by serve.dependencies"
         raise PackagingError(
-            f"{lock.path}: has no {package}, which serves {model.framework} models such as {model.label}; "
-            f"write {package}{version} into {where} and run `stageway lock`"
+            f"{lock.path}: has no {' or '.join(packages)}, which serves {model.framework} models such as "
+            f"{model.label}; write {packages[0]}{version} into {where} and run `stageway lock`"
         )
     return model.framework
 

@@ -14,11 +14,18 @@ from stageway.contract import Contract, Schema, infer
 from stageway.release import Model
 from stageway.samples import Sample
 
+REPLIES = {"ScikitLearn": "predict", "XGBoost": "predict", "LightGBM": "predict", "MLflow": "predictions"}
+"""Where a framework that serves without an entry script puts what its model returns."""
 
-def declared(model: Model, samples: Sequence[Sample]) -> Contract | None:
-    """Return the declared contract, or ``None`` when there is neither a signature nor a sample with its reply."""
+
+def declared(model: Model, samples: Sequence[Sample], framework: str | None = None) -> Contract | None:
+    """Return the declared contract, or ``None`` when there is neither a signature nor a sample with its reply.
+
+    *framework* is what serves where there is no entry script: a signature that says what its model returns is then a
+    part of the reply, or of less use than what the served model says of itself.
+    """
     if model.signature is not None:
-        signature = Contract.from_json(model.signature)
+        signature = _replied(Contract.from_json(model.signature), framework)
         if signature.request is not None or signature.response is not None:
             source = "samples" if signature.source == "samples" else "signature"
             return Contract(signature.request, signature.response, source)
@@ -28,6 +35,17 @@ def declared(model: Model, samples: Sequence[Sample]) -> Contract | None:
     request = common(infer(sample.request_json) for sample in answered)
     response = common(infer(sample.expected) for sample in answered)
     return Contract(request, response, "samples")
+
+
+def _replied(signature: Contract, framework: str | None) -> Contract:
+    response = signature.response
+    if framework is None or response is None or response.get("type") == "object" or signature.source == "samples":
+        return signature
+    if framework not in REPLIES:
+        return Contract()
+    name = REPLIES[framework]
+    reply = {"type": "object", "properties": {name: response}, "required": [name]}
+    return Contract(signature.request, reply, signature.source)
 
 
 def common(schemas: Iterable[Schema]) -> Schema:

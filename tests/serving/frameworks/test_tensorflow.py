@@ -21,11 +21,12 @@ def dense(folder: Path) -> None:
     module = tensorflow.Module()
     module.weights = tensorflow.Variable(WEIGHTS)
 
-    @tensorflow.function(input_signature=[tensorflow.TensorSpec([None, 4], tensorflow.float32, name="x")])
     def score(x: Any) -> Any:
         return {"scores": tensorflow.matmul(x, module.weights)}
 
-    tensorflow.saved_model.save(module, str(folder / "saved"), signatures={"serving_default": score})
+    graph = tensorflow.function(score, input_signature=[tensorflow.TensorSpec([None, 4], tensorflow.float32, name="x")])
+
+    tensorflow.saved_model.save(module, str(folder / "saved"), signatures={"serving_default": graph})
 
 
 def images(folder: Path) -> None:
@@ -36,7 +37,6 @@ def images(folder: Path) -> None:
         tensorflow.TensorSpec([None], tensorflow.int32, name="times"),
     ]
 
-    @tensorflow.function(input_signature=inputs)
     def measure(image_bytes: Any, times: Any) -> Any:
         return {
             "length": tensorflow.strings.length(image_bytes) * times,
@@ -44,18 +44,21 @@ def images(folder: Path) -> None:
             "text": image_bytes,
         }
 
-    tensorflow.saved_model.save(module, str(folder), signatures={"serving_default": measure})
+    graph = tensorflow.function(measure, input_signature=inputs)
+
+    tensorflow.saved_model.save(module, str(folder), signatures={"serving_default": graph})
 
 
 def cumulated(folder: Path) -> None:
     """Save a graph whose result for one row has the other rows in it."""
     module = tensorflow.Module()
 
-    @tensorflow.function(input_signature=[tensorflow.TensorSpec([None, 2], tensorflow.float32, name="x")])
     def add(x: Any) -> Any:
         return {"y": tensorflow.cumsum(x)}
 
-    tensorflow.saved_model.save(module, str(folder), signatures={"serving_default": add})
+    graph = tensorflow.function(add, input_signature=[tensorflow.TensorSpec([None, 2], tensorflow.float32, name="x")])
+
+    tensorflow.saved_model.save(module, str(folder), signatures={"serving_default": graph})
 
 
 @pytest.fixture(scope="module")
