@@ -470,7 +470,7 @@ def test_a_piece_that_cannot_be_read_costs_no_other(begin: Callable[..., Begun],
     def broken() -> dict[str, list[Any]]:
         raise RuntimeError
 
-    begun.collector.put([Collected(Place("m", "1", "inputs"), broken, "r", None, "", 0.0)], 10)
+    begun.collector.put(Collected(Place("m", "1", "inputs"), broken, "r", None, "", 0.0), 10)
     begun.offer(b"[1]")
     begun.collector.close()
     assert len(rows(tmp_path, "inputs")) == 1

@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from datetime import datetime, timezone
-from typing import Any, Callable, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Iterable, NamedTuple, Optional, Sequence, Union
 from zlib import crc32
 
 from stageway.serving import logs, replies
@@ -50,6 +50,15 @@ class Collected(NamedTuple):
     by_script: bool = False
 
 
+class Answered(NamedTuple):
+    """A request and its reply in the queue, as raw as they came."""
+
+    asked: "Union[bytes, Callable[[], Any]]"
+    answered: bytes
+    request_id: str
+    moment: float
+
+
 class Collector:
     """The queue of one worker, and the thread that empties it; *count* is called with a cell of the meter."""
 
@@ -66,7 +75,7 @@ class Collector:
         self.reader = Reader(settings.collect_without)
         self._files = Files(settings.collect, settings.service_name, settings.collect_keep)
         self._lock = threading.Lock()
-        self._waiting: "list[tuple[list[Collected], int]]" = []
+        self._waiting: "list[tuple[Union[Answered, Collected], int]]" = []
         self._held = 0
         self._paused_until = 0.0
         self._failing = self._closing = False
@@ -96,22 +105,16 @@ class Collector:
         if reply.status >= 400 or call.method == "OPTIONS" or random.random() >= self.settings.collect_share:  # noqa: S311
             return
         asked = call.query_values if call.method == "GET" else call.body
-        now = time.time()
-        pieces = [self._piece(INPUTS, asked, request_id, now), self._piece(OUTPUTS, reply.body, request_id, now)]
-        self.put(pieces, len(call.body) + len(call.query) + len(reply.body) + OVERHEAD)
+        size = len(call.body) + len(call.query) + len(reply.body) + OVERHEAD
+        self.put(Answered(asked, reply.body, request_id, time.time()), size)
 
-    def _piece(self, designation: str, given: Any, request_id: str, moment: float) -> Collected:
-        read = self.reader
-        columns = (lambda: read.body(given)) if isinstance(given, bytes) else (lambda: read.value(given()))
-        return Collected(Place(self.model, self.version, designation), columns, request_id, request_id, "", moment)
-
-    def put(self, pieces: "list[Collected]", size: int) -> None:
-        """Queue what belongs together, of about *size* bytes, or drop it."""
+    def put(self, one: "Union[Answered, Collected]", size: int) -> None:
+        """Queue *one*, of about *size* bytes, or drop it."""
         with self._lock:
             fits = not self._closing and size <= FILE_BYTES and self._held + size <= QUEUE_BYTES
             fits = fits and (not self._paused_until or time.monotonic() >= self._paused_until)
             if fits:
-                self._waiting.append((pieces, size))
+                self._waiting.append((one, size))
                 self._held += size
         if not fits:
             self._count(DROPPED, 1)
@@ -142,7 +145,7 @@ class Collector:
         if not taken:
             return
         try:
-            self._write([piece for pieces, _ in taken for piece in pieces])
+            self._write(piece for one, _ in taken for piece in self._pieces(one))
         except Exception as error:
             self._count(DROPPED, len(taken))
             self._pause(error)
@@ -161,7 +164,19 @@ class Collector:
         self._failing = True
         self._paused_until = time.monotonic() + PAUSE_SECONDS
 
-    def _write(self, pieces: "list[Collected]") -> None:
+    def _pieces(self, one: "Union[Answered, Collected]") -> "list[Collected]":
+        if isinstance(one, Collected):
+            return [one]
+        asked, answered, name, moment = one
+        read = self.reader
+        columns = (lambda: read.body(asked)) if isinstance(asked, bytes) else (lambda: read.value(asked()))
+        inputs, outputs = (Place(self.model, self.version, designation) for designation in (INPUTS, OUTPUTS))
+        return [
+            Collected(inputs, columns, name, name, "", moment),
+            Collected(outputs, lambda: read.body(answered), name, name, "", moment),
+        ]
+
+    def _write(self, pieces: "Iterable[Collected]") -> None:
         # What a script collects itself has columns of its own, and so has files of its own.
         tables: "dict[tuple[Place, bool], Rows]" = {}
         for piece in pieces:
@@ -240,7 +255,7 @@ class ModelDataCollector:
 
             now = time.time()
             piece = Collected(self._place, columns, correlation, request_id, self._workspace, now, by_script=True)
-            collector.put([piece], len(written) + OVERHEAD)
+            collector.put(piece, len(written) + OVERHEAD)
         return {CORRELATION: correlation}
 
     def add_correlations(self, input_data: Any, input_correlations: "Optional[dict[str, str]]") -> Any:
