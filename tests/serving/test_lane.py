@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 import time
 from collections import Counter
@@ -262,13 +263,25 @@ def test_no_reply_is_lost_swapped_or_merged(
         assert len(sizes) == 1 or (joins and sum(sizes) <= cap)
 
 
-def test_threads_that_look_for_the_same_last_request_do_not_wait_for_it(scorer: Doubling) -> None:
-    """Between the look whether more waits and the taking, another thread may be quicker."""
-    lane = Lane(Settings(concurrency=4), scorer, joins=True)
+class Hesitating(queue.SimpleQueue):  # type: ignore[type-arg]
+    """Gives other threads the time to be quicker, between the look whether more waits and the taking."""
+
+    def empty(self) -> bool:
+        found = super().empty()
+        time.sleep(0.001)
+        return found
+
+
+def test_threads_that_look_for_the_same_last_request_do_not_wait_for_it(
+    scorer: Doubling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(queue, "SimpleQueue", Hesitating)
+        lane = Lane(Settings(concurrency=4), scorer, joins=True)
 
     async def work() -> None:
-        for _ in range(400):
-            await asyncio.gather(*(lane.score(scorer.read, call({"rows": [1.0], "key": "k"})) for _ in range(3)))
+        for _ in range(30):
+            await asyncio.gather(*(ask(lane, scorer, key="k") for _ in range(5)))
 
     together(work)
 
