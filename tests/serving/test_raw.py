@@ -15,7 +15,8 @@ from urllib3.filepost import encode_multipart_formdata
 
 from stageway.serving import forms, raw
 from stageway.serving.forms import Upload
-from stageway.serving.raw import Headers, MultiDict, Request
+from stageway.serving.multidict import Headers, MultiDict
+from stageway.serving.raw import Request
 from stageway.serving.replies import BadRequestError
 from stageway.serving.scorer import Call
 

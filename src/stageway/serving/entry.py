@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
-import os
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Callable, Mapping, Optional, Sequence
 
 from stageway.contract import Contract
-from stageway.serving import decorators, joining, raw, replies, rows, script_rows, script_tensors, standins
+from stageway.serving import decorators, joining, raw, replies, rows, script_file, script_rows, script_tensors, standins
+from stageway.serving.multidict import HeaderDict
 from stageway.serving.replies import BadRequestError, loads
 from stageway.serving.scorer import Alone, Call, ScoringError, StartError, Work, log_traceback, said
 
@@ -28,7 +26,7 @@ class EntryScript(Alone):
 
     def __init__(self, path: Path, *, joins: bool = False) -> None:
         self.name = path.name
-        module = _load(_found(path))
+        module = script_file.load(script_file.find(path))
         self._init = getattr(module, "init", None)
         run = getattr(module, "run", None)
         if not callable(run):
@@ -65,7 +63,7 @@ class EntryScript(Alone):
         else:
             arguments = self._text(call) if self.declared is None else self._declared(call)
         if self._wants_headers:
-            arguments[REQUEST_HEADERS] = Headers(call.headers())
+            arguments[REQUEST_HEADERS] = HeaderDict(call.headers())
         return self._work(arguments)
 
     def take(self, tensors: "Mapping[str, Any]", outputs: "Sequence[str]") -> Work:
@@ -196,55 +194,5 @@ class EntryScript(Alone):
         return parameters
 
 
-class Headers(dict):  # type: ignore[type-arg]
-    """The request's headers, found in any case, and listed in the case v1 gave them."""
-
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        super().__init__(raw.cased(headers))
-
-    def __getitem__(self, name: str) -> Any:
-        return super().__getitem__(raw.case(name))
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and super().__contains__(raw.case(name))
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return super().get(raw.case(name), default)
-
-
 def _listed(names: "list[str]") -> str:
     return ", ".join(repr(name) for name in names)
-
-
-def _found(path: Path) -> Path:
-    """Return where the script is: as given, else below v1's app root, in the source directory or beside it."""
-    root, source = _root(), os.environ.get("AZUREML_SOURCE_DIRECTORY", "")
-    places = [path, *([root / source / path] if source else []), root / path]
-    return next((place for place in places if place.is_file()), path)
-
-
-def _root() -> Path:
-    return Path(os.environ.get("AML_APP_ROOT", "."))
-
-
-def _load(path: Path) -> ModuleType:
-    """Import the script under its own name, with its folder on the import path."""
-    if not path.is_file():
-        raise StartError("entry script {}: no such file in {}".format(path, Path.cwd()))
-    source = os.environ.get("AZUREML_SOURCE_DIRECTORY", "")
-    for folder in [*([_root() / source] if source else []), path.parent]:
-        if str(folder.resolve()) not in sys.path:
-            sys.path.insert(0, str(folder.resolve()))
-    name = path.stem if path.stem.isidentifier() and path.stem not in sys.modules else "entry_" + path.stem
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    if spec is None or spec.loader is None:
-        raise StartError("entry script {}: not a Python file; its name ends in .py".format(path))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException as error:
-        log_traceback(error)
-        sentence = "{} does not import: {}{}".format(path.name, said(error), standins.way_out(error))
-        raise StartError(sentence) from error
-    return module

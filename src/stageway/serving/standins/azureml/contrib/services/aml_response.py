@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Optional
 
-from stageway.serving.raw import Headers
+from stageway.serving.multidict import Headers
 from stageway.serving.replies import dumps
 
 
