@@ -14,7 +14,7 @@ from stageway.contract import Contract, Schema, infer
 from stageway.serving import openapi, schemas, v2
 from stageway.serving.replies import Reply
 from stageway.serving.routes import Route
-from stageway.serving.scorer import Alone, Call, Work
+from stageway.serving.scorer import Alone, Call, Signature, Tensor, Work
 from stageway.serving.settings import Settings
 
 VALIDATORS = {"2": OpenAPIV2SpecValidator, "3": OpenAPIV30SpecValidator, "3.1": OpenAPIV31SpecValidator}
@@ -245,7 +245,29 @@ def test_a_sample_is_the_example_or_the_least_that_fits(schema: Schema | None, v
 
 def test_the_protocols_paths_are_those_it_has() -> None:
     settings = Settings(model="a {b}:1")
-    table = v2.routes(settings, Declared(Contract()), Control())  # type: ignore[arg-type]
-    paths = openapi.document(settings, Declared(Contract()), table, "3.1")["paths"]
+    scorer = Declared(Contract())
+    table = v2.routes(settings, scorer, Control())  # type: ignore[arg-type]
+    assert len(openapi.document(settings, scorer, table, "3.1")["paths"]) == len(table) - 2
+    scorer.signature = Signature((Tensor("x", "FP64", (-1, 2)),))
+    paths = openapi.document(settings, scorer, table, "3.1")["paths"]
     assert len(paths) == len(table)
-    assert "/v2/models/a%20%7Bb%7D/versions/1/infer" in paths
+    content = paths["/v2/models/a%20%7Bb%7D/versions/1/infer"]["post"]["requestBody"]["content"]
+    (sample,) = content["application/json"]["example"]["inputs"]
+    assert sample == {"name": "x", "datatype": "FP64", "shape": [1, 2], "data": [0, 0]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "table", "written"),
+    [
+        ({"type": "number"}, False, NULLS),
+        ({"type": "string"}, False, TEXT),
+        ({"type": "string"}, True, {"type": ["string", "null"]}),
+        ({"type": ["number", "null"]}, True, NULLS),
+        ({"type": ["number", "string"]}, False, {"type": ["number", "string", "null"]}),
+        ({"type": "array", "prefixItems": [{"type": "number"}]}, False, {"type": "array", "prefixItems": [NULLS]}),
+    ],
+)
+def test_numbers_of_replies_and_cells_of_their_tables_may_be_null(schema: Schema, table: bool, written: Schema) -> None:
+    assert schemas.with_null(schema, table=table) == written
+    nested = {"type": "array", "items": {"type": "object", "properties": {"a": schema}}}
+    assert schemas.with_null(nested, table=table)["items"]["properties"]["a"] == written

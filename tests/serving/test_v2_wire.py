@@ -136,6 +136,7 @@ BAD = [
     ({"inputs": []}, "'inputs' is empty"),
     ({"inputs": [1]}, "an input is not a JSON object"),
     ({"inputs": [ONE], "id": 7}, "'id' is not text"),
+    ({"inputs": [ONE], "id": "\ud800"}, "'id' is not text"),
     ({"inputs": [ONE], "parameters": []}, "'parameters' of the request is not a JSON object"),
     ({"inputs": [ONE], "outputs": {}}, "'outputs' is not a list"),
     ({"inputs": [ONE], "outputs": [{}]}, "an output has no name"),

@@ -65,10 +65,10 @@ SCHEMAS: "dict[str, dict[str, Any]]" = {
 
 
 def operations(path: str, model: "tuple[str, str]", signature: Optional[Signature]) -> "dict[str, Any]":
-    """Return the operations of one of the paths of ``v2.routes``."""
+    """Return the operations of one of the paths of ``v2.routes``; a model without tensors has nothing to infer."""
     name = "v2" + path[len(v2.ROOT) :].replace("/", "-")
     if path.endswith("/infer"):
-        return {"post": _infer(name, signature or Signature())}
+        return {} if signature is None else {"post": _infer(name, signature)}
     known = {v2.ROOT: ("Server", "The name of the server."), v2.ROOT + "/health/live": ("Live", "Whether it is alive.")}
     default = (
         ("Model", "The inputs and outputs of the model.")
@@ -84,11 +84,7 @@ def operations(path: str, model: "tuple[str, str]", signature: Optional[Signatur
 
 def _infer(name: str, signature: Signature) -> "dict[str, Any]":
     made = _operation(name, "Score tensors.", {JSON: _refers("InferenceResponse"), BINARY: {}})
-    content: "dict[str, Any]" = {JSON: _refers("InferenceRequest"), BINARY: {}}
-    if signature.inputs:
-        content[JSON] = {**content[JSON], "example": sample(signature)}
-    else:
-        made["failures"] = (404,)
+    content = {JSON: {**_refers("InferenceRequest"), "example": sample(signature)}, BINARY: {}}
     made["requestBody"] = {"required": True, "content": content}
     length = "Bytes of JSON at the head of the body, where tensors follow it as bytes."
     made["parameters"] = [

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, quote
 
 import orjson
 
-from stageway.serving import describe_v2, replies, schemas, swagger, v2
+from stageway.serving import describe_v2, replies, schemas, script_tensors, swagger, v2
 from stageway.serving.replies import Reply
 from stageway.serving.routes import Route
 from stageway.serving.schemas import Dialect
@@ -108,7 +108,9 @@ class Writer:
         self._declared = scorer.declared or {}
         self._model = v2.identity(settings)
         self._request = schemas.declared(scorer.contract.request, self._declared.get("input"))
-        self._response = schemas.with_null(schemas.declared(scorer.contract.response, self._declared.get("output")))
+        returned = self._declared.get("output") or {}
+        table = str(returned.get("format", "")).startswith(script_tensors.TABLE)
+        self._response = schemas.with_null(schemas.declared(scorer.contract.response, returned), table=table)
 
     def operations(self, path: str) -> "dict[str, Any]":
         """Return the operations of *path*, ``{"get": ..., "post": ...}``, without what all have; none if unknown."""

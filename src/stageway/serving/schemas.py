@@ -38,17 +38,20 @@ def _told(example: Any, schema: Schema) -> Any:
     return {name: value for name, value in example.items() if name in needed or known.get(name) != {}}
 
 
-def with_null(schema: Schema) -> Schema:
-    """Return the schema of a reply: NaN and infinities are written as ``null``, so every number may be that."""
+def with_null(schema: Schema, *, table: bool = False) -> Schema:
+    """Return the schema of a reply: NaN and infinities are ``null`` there, and so is any cell that a *table* lacks."""
     found = dict(schema)
-    if found.get("type") == "number":
-        found["type"] = ["number", "null"]
+    kinds = found.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else list(kinds)
+    lacking = "number" in kinds or (table and bool(kinds) and not {"array", "object"} & set(kinds))
+    if lacking and "null" not in kinds:
+        found["type"] = [*kinds, "null"]
     if isinstance(found.get("items"), dict):
-        found["items"] = with_null(found["items"])
+        found["items"] = with_null(found["items"], table=table)
     if "prefixItems" in found:
-        found["prefixItems"] = [with_null(one) for one in found["prefixItems"]]
+        found["prefixItems"] = [with_null(one, table=table) for one in found["prefixItems"]]
     if "properties" in found:
-        found["properties"] = {name: with_null(one) for name, one in found["properties"].items()}
+        found["properties"] = {name: with_null(one, table=table) for name, one in found["properties"].items()}
     return found
 
 

@@ -58,7 +58,7 @@ def decode(body: bytes, headers: "Mapping[str, str]", most: int) -> Asked:
         document, rest = body[: int(length)], body[int(length) :]
     asked = _object(replies.loads(document), "the body")
     name = asked.get("id", "")
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not _is_text(name):
         raise BadRequestError("'id' is not text")
     outputs = [_object(one, "an output") for one in _list(asked.get("outputs", []), "'outputs'")]
     names = tuple(_name(one, "an output") for one in outputs)
@@ -245,6 +245,11 @@ def _shape(one: "dict[str, Any]", name: str) -> "tuple[int, ...]":
             "the input {!r} has the shape {}, not a list of lengths".format(name, reprlib.repr(shape))
         )
     return tuple(shape)
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether *value* can be sent back: JSON's escapes can say half a character."""
+    return not any("\ud800" <= one <= "\udfff" for one in value)
 
 
 def _name(one: "dict[str, Any]", what: str) -> str:
