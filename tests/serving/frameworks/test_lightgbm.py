@@ -6,16 +6,16 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import lightgbm
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
+pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore:X does not have valid feature names")]
+lightgbm = pytest.importorskip("lightgbm")
+
 TABLE, YES = load_breast_cancer(return_X_y=True, as_frame=True)
 ROWS = TABLE.to_numpy()
 SETTINGS = {"n_estimators": 5, "num_leaves": 4, "n_jobs": 1, "verbose": -1}
-
-pytestmark = pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 
 
 @pytest.fixture(scope="module")
