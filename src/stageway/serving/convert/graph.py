@@ -50,6 +50,8 @@ def candidates(model: Any, columns: int, methods: "list[str]") -> "Iterator[Grap
         except Exception as error:  # converters raise what they like
             said = said or "{}: {}".format(type(error).__name__, " ".join(str(error).split())[:200])
             continue
+        # The converters name each graph anew; the same model is to give the same bytes.
+        made.graph.name = "model"
         single = kind == "float32" or _widen(made)
         found = True
         yield from (Graph(one, kind, single, _methods(one, methods)) for one in _variants(made))

@@ -84,7 +84,7 @@ def accelerate(
     form.mkdir(parents=True, exist_ok=True)
     try:
         for candidate in candidates(model, columns, scorer.methods):
-            content = candidate.model.SerializeToString()
+            content = candidate.model.SerializeToString(deterministic=True)
             (form / MODEL).write_bytes(content)
             try:
                 report = trial.report(candidate, form)
@@ -316,7 +316,7 @@ def _disagreement(candidate: Graph, method: str, found: Agreement) -> str:
 
 
 def _facts(found: Agreement) -> "dict[str, Any]":
-    facts: "dict[str, Any]" = {"rows": found.compared, "largest_difference": found.largest}
+    facts: "dict[str, Any]" = {"rows": found.compared, "largest_difference": float("{:.1e}".format(found.largest))}
     if found.close:
         facts.update(too_close_to_call=found.close, differing_there=found.differ_close)
     return facts
