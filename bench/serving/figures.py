@@ -136,14 +136,14 @@ def goals(figures: Figures) -> list[Goal]:
 
     def goal(says: str, cell: Cell, over: Sample | None, limit: float, *, of: str = OURS) -> Goal:
         mine = figures.of(of, cell)
-        if mine is None or over is None:
+        if mine is None or over is None or not over.rate:
             return Goal(says, None, limit, True)
-        detail = f"{mine.rate:,.0f} / {over.rate:,.0f} req/s; by CPU time {mine.per_cpu / over.per_cpu:.2f}"
+        detail = f"{mine.rate:,.0f} / {over.rate:,.0f} req/s; by CPU time {mine.per_cpu / max(over.per_cpu, 1e-9):.2f}"
         return Goal(says, mine.rate / over.rate, limit, True, detail)
 
     def tail(says: str, cell: Cell, over: Sample | None) -> Goal:
         mine = figures.of(OURS, cell)
-        if mine is None or over is None:
+        if mine is None or over is None or not over.p99:
             return Goal(says, None, 1, False)
         return Goal(says, mine.p99 / over.p99, 1, False, f"{mine.p99:.2f} / {over.p99:.2f} ms")
 
