@@ -71,6 +71,7 @@ def test_a_model_from_disk_is_version_1_of_what_the_file_is_called() -> None:
         ("gone.onnx", None, None, "model 'gone.onnx': no such file or folder in"),
         ("diabetes:3", None, None, "model 'diabetes:3': no such file or folder, and there is no project here"),
         ("m.bin", None, None, "model 'm.bin': its files do not say what reads them; name the framework"),
+        ("score.py", None, None, "model 'score.py': is a script; `stageway serve --entry-script score.py` serves it"),
         ("m.pkl", Path("gone.py"), None, "--entry-script 'gone.py': no such file in"),
         ("m.pkl", Path("score.py"), "Onnx", "--entry-script and --framework: give one of them"),
     ],

@@ -109,6 +109,8 @@ def _is_path(what: str) -> bool:
 
 
 def _of_path(path: Path, script: Path | None, framework: str | None) -> Choice:
+    if path.suffix == ".py":
+        raise ConfigError(f"model {str(path)!r}: is a script; `stageway serve --entry-script {path}` serves it")
     name = re.sub(r"[^a-zA-Z0-9._-]+", "-", path.resolve().stem if path.is_file() else path.resolve().name).strip("-.")
     chosen = Chosen(ModelPlace(name=check_model_name(name or "model"), version="1"), path)
     if script is not None:
