@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import joblib
+import pandas as pd
 import pytest
 from openapi_spec_validator import OpenAPIV2SpecValidator, OpenAPIV30SpecValidator, OpenAPIV31SpecValidator
 from sklearn.linear_model import Ridge
@@ -153,6 +155,16 @@ def test_a_list_of_records_is_described_where_it_is_taken(start: Any) -> None:
     assert whole == {"$ref": "#/components/schemas/ServiceInput"}
     assert (rows["type"], rows["items"]["required"]) == ("array", ["a", "b", "when"])
     assert service.score([{"a": 1, "b": "x", "when": "2020-01-02"}]).json == [{"a": 1.0}]
+
+
+def test_a_model_with_column_names_takes_a_list_of_records(start: Any, tmp_path: Path) -> None:
+    model = Ridge().fit(pd.DataFrame({"a": [0.0, 1.0], "b": [1.0, 0.0]}), [0.0, 1.0])
+    joblib.dump(model, tmp_path / "model.joblib")
+    service = start(None, "--framework", "ScikitLearn", environment={"AZUREML_MODEL_DIR": str(tmp_path)}).ready()
+    body = service.ask("GET", "/openapi.json").json["paths"]["/score"]["post"]["requestBody"]
+    rows = body["content"]["application/json"]["schema"]["anyOf"][1]
+    assert rows["items"] == {"type": "object", "properties": {"a": {}, "b": {}}, "required": ["a", "b"]}
+    assert len(service.score([{"b": 1, "a": 0}, {"a": 1, "b": 0}]).json["predict"]) == 2
 
 
 def test_limits_and_keys_are_said_where_they_are_set() -> None:

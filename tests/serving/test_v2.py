@@ -6,6 +6,7 @@ import gzip
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,23 @@ from inference_schema.parameter_types.pandas_parameter_type import PandasParamet
 def run(data):
     assert list(data.columns) == ["name", "age", "weight"]
     return pd.DataFrame({"name": data["name"].str.upper(), "old": data["age"] > 40})
+"""
+
+COUNTING = """
+import time
+from pathlib import Path
+import numpy as np
+from inference_schema.schema_decorators import input_schema, output_schema
+from inference_schema.parameter_types.numpy_parameter_type import NumpyParameterType as Array
+
+@input_schema("data", Array(np.array([[1.0, 2.0]])))
+@output_schema(Array(np.array([1])))
+def run(data):
+    if data[0, 0] < 0:
+        Path("begun").touch()
+        while not Path("go").exists():
+            time.sleep(0.01)
+    return np.full(len(data), len(data))
 """
 
 PLAIN = """
@@ -226,6 +244,23 @@ def test_a_model_without_a_script_gives_the_output_that_is_asked_for(classifier:
         assert np.reshape(output["data"], (2, 2)).tolist() == expected
     two = infer(classifier, model, rows, outputs=[{"name": "predict"}, {"name": "predict_proba"}])
     assert (two.status, two.json["error"].split(";")[0]) == (400, "the model gives one output at a time")
+
+
+def test_what_comes_in_either_form_is_scored_together(start: Any, until: Any) -> None:
+    service = start(COUNTING, "--batching", "on").ready()
+    calls = [
+        lambda: service.score({"data": [[-1, 0]]}).json,
+        lambda: service.score({"data": [[1, 2], [3, 4]]}).json,
+        lambda: infer(service, "ML-service", tensor("data", "FP32", [1, 2], [5, 6])).json["outputs"][0]["data"],
+    ]
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(calls[0])
+        until((service.folder / "begun").exists)
+        others = [threads.submit(call) for call in calls[1:]]
+        until(lambda: b"\nstageway_queue_length 2" in service.ask("GET", "/metrics").body)
+        (service.folder / "go").touch()
+        assert first.result() == [1]
+        assert [one.result() for one in others] == [[3, 3], [3]]
 
 
 def test_a_script_without_declared_arrays_is_described_and_says_where_to_go(start: Any) -> None:

@@ -158,9 +158,18 @@ class Writer:
 
     def _body(self) -> "dict[str, Any]":
         whole = {"$ref": "#/components/schemas/ServiceInput"}
-        rows = (self._request.get("properties") or {}).get(getattr(self._scorer, "records", None) or "")
+        records = getattr(self._scorer, "records", None)
+        if records is None:
+            return whole
+        rows = (self._request.get("properties") or {}).get(records) or {"type": "array"}
+        if (rows.get("items") or {}).get("type") != "object":
+            names = [str(name) for name in getattr(self._scorer, "names", ())]
+            rows = {
+                "type": "array",
+                "items": {"type": "object", "properties": {name: {} for name in names}, "required": names},
+            }
         # Power BI and others send the rows of the one table alone.
-        return self._dialect({"anyOf": [whole, {**rows, "minItems": 1}]}) if rows else whole
+        return self._dialect({"anyOf": [whole, {**rows, "minItems": 1}]})
 
     def _get(self) -> "dict[str, Any]":
         operation = self._scoring("score-query", "Score the parameters of the query, each JSON or else text.")

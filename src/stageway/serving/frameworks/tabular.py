@@ -41,6 +41,8 @@ class Tabular:
     ) -> None:
         self.methods, self.columns, self.names = methods, columns, names
         self._independent, self._plain = independent, not names or nameless
+        self.records = "data" if names else None
+        """The parameter that a bare list of records is for."""
         results = {method: self._probe(method) for method in methods} if columns else {}
         self.contract = self._known(results)
         self.signature: Optional[Signature] = self._tensors(results, platform)
