@@ -115,9 +115,9 @@ def test_a_packed_body_is_unpacked(pack: Any, encoding: str) -> None:
     [
         (b"{}", "br", 415, "the content encoding 'br' is not known; send gzip, deflate or none"),
         (b"{}", "gzip", 400, "the body is not gzip, as its content encoding says"),
-        (gzip.compress(b"{}")[:-3], "gzip", 400, "the gzip body is not complete, or has bytes after its end"),
+        (gzip.compress(b"{}", mtime=0)[:-3], "gzip", 400, "the gzip body is not complete, or has bytes after its end"),
         (zlib.compress(b"{}") + b"x", "deflate", 400, "the deflate body is not complete, or has bytes after its end"),
-        (gzip.compress(bytes(5_000_000)), "gzip", 413, "the body is larger than the 10000 bytes this service takes"),
+        (gzip.compress(bytes(5_000_000), mtime=0), "gzip", 413, "the body is larger than the 10000 bytes this service takes"),
     ],
 )
 def test_a_badly_packed_body_is_refused(body: bytes, encoding: str, status: int, sentence: str) -> None:
