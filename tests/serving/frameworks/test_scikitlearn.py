@@ -11,8 +11,20 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes
+from sklearn.decomposition import NMF
+from sklearn.ensemble import AdaBoostRegressor, HistGradientBoostingRegressor, RandomForestRegressor
+from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.svm import SVC
+
+from stageway.serving.replies import BadRequestError
+from stageway.serving.scorer import Call, StartError
 
 FEATURES, TARGET = load_diabetes(return_X_y=True)
 
@@ -139,3 +151,133 @@ def test_a_model_that_cannot_be_read_is_refused_at_the_start(start: Any, ridge: 
     service = start(None, "--framework", "ScikitLearn", folder=tmp_path, environment=where)
     assert service.ended() == 1
     assert "model.pkl cannot be read" in service.lines[-1]
+
+
+def dumped(model: Any) -> Any:
+    return lambda folder: joblib.dump(model, folder / "model.joblib")
+
+
+def skopsed(model: Any) -> Any:
+    import skops.io
+
+    return lambda folder: skops.io.dump(model, folder / "model.skops")
+
+
+class Doubled(BaseEstimator, TransformerMixin):  # type: ignore[misc,unused-ignore]
+    """A user's own step; nobody knows whether it looks at other rows."""
+
+    def fit(self, rows: Any, target: Any = None) -> Doubled:
+        self.n_features_in_ = np.shape(rows)[1]
+        return self
+
+    def transform(self, rows: Any) -> Any:
+        return np.asarray(rows) * 2
+
+
+TABLE = pd.DataFrame(FEATURES, columns=[f"f{number}" for number in range(10)])
+TWO = TABLE[["f0", "f1"]].assign(kind=["a", "b"] * 221)
+
+
+@pytest.mark.parametrize(
+    ("model", "rows", "joins"),
+    [
+        (Ridge().fit(FEATURES, TARGET), FEATURES, True),
+        (RandomForestRegressor(5, random_state=0).fit(FEATURES, TARGET), FEATURES, True),
+        (make_pipeline(StandardScaler(), SVC()).fit(FEATURES, TARGET > 150), FEATURES, True),
+        (GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}).fit(FEATURES, TARGET), FEATURES, True),
+        (make_pipeline(SelectKBest(f_regression, k=3), Ridge()).fit(FEATURES, TARGET), FEATURES, True),
+        (make_pipeline(Doubled(), Ridge()).fit(FEATURES, TARGET), FEATURES, False),
+        (make_pipeline(FunctionTransformer(np.log1p), Ridge()).fit(FEATURES, TARGET), FEATURES, False),
+        (NMF(2, init="random", random_state=0, max_iter=1000).fit(np.abs(FEATURES)), np.abs(FEATURES), False),
+        (make_pipeline(StandardScaler(), Ridge()).fit(TABLE, TARGET), FEATURES, True),
+    ],
+    ids=lambda value: type(value).__name__ if hasattr(value, "get_params") else "",
+)
+def test_rows_are_joined_where_estimators_are_known_to_treat_each_alone(
+    load: Any, work: Any, scored: Any, model: Any, rows: Any, joins: bool
+) -> None:
+    scorer = load("ScikitLearn", dumped(model))
+    bodies = [{"data": rows[at : at + 1 + at % 3].tolist()} for at in range(12)]
+    alone = scored(scorer, bodies)
+    assert (work(scorer, bodies[0]).key is not None) is joins
+    if joins:
+        method = scorer.methods[0]
+        for joined, one in zip(scored(scorer, bodies, joined=True), alone, strict=True):
+            np.testing.assert_allclose(np.asarray(joined[method], float), np.asarray(one[method], float), rtol=1e-12)
+
+
+def test_the_owner_may_say_that_rows_are_independent(load: Any, work: Any) -> None:
+    model = make_pipeline(Doubled(), Ridge()).fit(FEATURES, TARGET)
+    scorer = load("ScikitLearn", dumped(model), batching="on")
+    assert work(scorer, {"data": FEATURES[:1].tolist()}).key is not None
+
+
+def test_a_model_with_names_takes_rows_without_making_a_table(load: Any, work: Any, scored: Any) -> None:
+    model = Ridge().fit(TABLE, TARGET)
+    scorer = load("ScikitLearn", dumped(model))
+    expected = {"predict": model.predict(TABLE[:1]).tolist()}
+    record = dict(reversed(list(TABLE.iloc[0].to_dict().items())))
+    for body in ({"data": FEATURES[:1].tolist()}, {"data": [record]}, [record]):
+        assert isinstance(work(scorer, body).data[1], np.ndarray)
+        assert scored(scorer, [body]) == [expected]
+
+
+@pytest.mark.parametrize("output", ["default", "pandas"])
+def test_a_model_that_looks_at_names_gets_a_table(load: Any, work: Any, scored: Any, output: str) -> None:
+    encoded = ColumnTransformer([("kind", OneHotEncoder(sparse_output=False), ["kind"])], remainder="passthrough")
+    model = make_pipeline(encoded, Ridge()).set_output(transform=output).fit(TWO, TARGET)
+    scorer = load("ScikitLearn", dumped(model))
+    bodies = [{"data": TWO[at : at + 1 + at % 2].to_numpy().tolist()} for at in range(6)]
+    assert isinstance(work(scorer, bodies[0]).data[1], pd.DataFrame)
+    alone = scored(scorer, bodies)
+    for at, reply in enumerate(alone):
+        np.testing.assert_allclose(reply["predict"], model.predict(TWO[at : at + 1 + at % 2]))
+    for joined, one in zip(scored(scorer, bodies, joined=True), alone, strict=True):
+        np.testing.assert_allclose(joined["predict"], one["predict"])
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "null", "1e300"])
+def test_numbers_that_the_model_refuses_are_refused_as_ever(load: Any, value: str) -> None:
+    # Trees hold 32 bits, so for them 1e300 is too large as well.
+    model = AdaBoostRegressor(n_estimators=2, random_state=0).fit(FEATURES, TARGET)
+    body = b'{"data": [[0,0,0,0,0,0,0,0,0,%s]]}' % value.encode()
+    scorer = load("ScikitLearn", dumped(model))
+    with pytest.raises(BadRequestError, match="Input X contains"):
+        scorer.run(scorer.read(Call("POST", "/score", body, "", "application/json", dict)).data)
+
+
+def test_models_that_know_missing_values_get_them(load: Any, scored: Any) -> None:
+    model = HistGradientBoostingRegressor(max_iter=3).fit(FEATURES, TARGET)
+    rows = FEATURES[:2].copy()
+    rows[0, 4] = np.nan
+    body = {"data": [[None if value != value else value for value in row] for row in rows.tolist()]}
+    assert scored(load("ScikitLearn", dumped(model)), [body]) == [{"predict": model.predict(rows).tolist()}]
+
+
+def test_requests_that_come_together_get_their_own_results(service: Any, ridge: Any, at_once: Any) -> None:
+    expected = ridge.predict(FEATURES[:200])
+    for number, reply in enumerate(at_once(service, [{"data": [row]} for row in FEATURES[:200].tolist()])):
+        assert reply.json["predict"] == pytest.approx([expected[number]], rel=1e-12)
+
+
+def test_the_replies_are_a_part_of_the_contract(load: Any) -> None:
+    model = LogisticRegression().fit(FEATURES, np.array(["low", "high"])[(TARGET > 150).astype(int)])
+    response = load("ScikitLearn", dumped(model)).contract.response
+    shares = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+    assert response["properties"]["predict"] == {"type": "array", "items": {"type": "string"}}
+    assert response["properties"]["predict_proba"] == {"type": "array", "items": shares}
+
+
+def test_a_file_of_skops_makes_only_what_somebody_trusts(
+    load: Any, scored: Any, ridge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"data": FEATURES[:1].tolist()}
+    expected = [{"predict": ridge.predict(FEATURES[:1]).tolist()}]
+    assert scored(load("ScikitLearn", skopsed(ridge)), [body]) == expected
+    own = make_pipeline(Doubled(), Ridge()).fit(FEATURES, TARGET)
+    sentence = r"types that skops does not trust: .*Doubled; if you do, name them in the variable SKOPS_TRUSTED_TYPES"
+    with pytest.raises(StartError, match=sentence):
+        load("ScikitLearn", skopsed(own))
+    monkeypatch.setenv("SKOPS_TRUSTED_TYPES", f"{Doubled.__module__}.Doubled")
+    assert scored(load("ScikitLearn", skopsed(own)), [body]) == [{"predict": own.predict(FEATURES[:1]).tolist()}]

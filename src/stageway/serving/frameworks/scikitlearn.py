@@ -11,6 +11,7 @@ from stageway.serving.frameworks.tabular import Tabular, column_names, methods_o
 from stageway.serving.settings import Settings
 
 METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples", "transform")
+LARGE = 1e38
 OUTPUT = "_sklearn_output_config"
 ORDINARY = ("sklearn", "xgboost", "lightgbm")
 OF_THE_BATCH = {"NMF", "MiniBatchNMF", "BernoulliRBM", "FunctionTransformer", "TransformedTargetRegressor"}
@@ -54,9 +55,10 @@ class _Config:
     """
 
     def __init__(self) -> None:
+        import numpy as np
         import sklearn
 
-        self._sklearn: Any = sklearn
+        self._numpy, self._sklearn = np, sklearn
         self._thread = threading.local()
 
     def quick(self, rows: Any) -> bool:
@@ -69,9 +71,9 @@ class _Config:
         kind = getattr(getattr(rows, "dtype", None), "kind", "")
         if kind != "f":
             return kind in ("i", "u", "b")
-        flat = rows.ravel()
-        # One pass: NaN and infinity are not below, nor is what would not fit into the 32 bits that trees use.
-        return bool(flat.dot(flat) < 1e76)
+        # NaN and infinity are not between, nor is what would not fit into the 32 bits that trees use.
+        flat, least, most = rows.ravel(), self._numpy.minimum.reduce, self._numpy.maximum.reduce
+        return bool(flat.size and most(flat) < LARGE and least(flat) > -LARGE)
 
     def strict(self) -> Any:
         return self._sklearn.config_context(assume_finite=False)

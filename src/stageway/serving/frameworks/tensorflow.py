@@ -164,7 +164,7 @@ def _flat(name: str, value: Any, depth: int) -> "list[bytes]":
 
 def _tensors(specs: "dict[str, Any]") -> "tuple[Tensor, ...]":
     found = []
-    for name, one in specs.items():
+    for name, one in sorted(specs.items()):
         shape = one.shape.as_list() if one.shape.rank is not None else []
         datatype = "BYTES" if one.dtype.name == "string" else arrays.NAMES.get(one.dtype.name)
         if datatype is None:

@@ -60,11 +60,13 @@ def both(result: Any) -> Any:
 
 def _loaded(library: Any, path: Path) -> Any:
     """Return the Booster in *path*, or the classifier or regressor that wrote itself down with it."""
-    booster = library.Booster(model_file=str(path))
+    # XGBoost guesses the format from these two endings, and from the content of what has no name.
+    source: Any = str(path) if path.suffix.lower() in (".json", ".ubj") else bytearray(path.read_bytes())
+    booster = library.Booster(model_file=source)
     kind = json.loads(booster.attr("scikit_learn") or "{}").get("_estimator_type")
     kinds = {"classifier": "XGBClassifier", "regressor": "XGBRegressor", "ranker": "XGBRanker"}
     if kind not in kinds:
         return booster
     model = getattr(library, kinds[kind])()
-    model.load_model(str(path))
+    model.load_model(source)
     return model
