@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -112,3 +113,41 @@ def test_a_model_without_a_script_keeps_to_its_description(start: Any, tmp_path:
     (tmp_path / "work").mkdir()
     examine(service.port, tmp_path / "work")
     assert not [line for line in service.lines if "Traceback" in line]
+
+
+ODD: dict[str, tuple[bytes, bytes, int]] = {
+    "a method of its own": (b"FOO /score", b"", 405),
+    "a method in small letters": (b"get /score", b"", 405),
+    "trace": (b"TRACE /score", b"", 405),
+    "all of the server": (b"OPTIONS *", b"", 404),
+    "a path without characters": (b"GET /%00%ff", b"", 404),
+    "a path that is not ASCII": (b"GET /\xc3\xbc", b"", 404),
+    "a path twice": (b"GET //score", b"", 404),
+    "a long path": (b"GET /" + b"a" * 20_000, b"", 404),
+    "a whole address": (b"GET http://x/livez", b"", 200),
+    "a query that is not UTF-8": (b"GET /score?data=%ff&%00=1", b"", 200),
+    "many parameters": (b"GET /score?" + b"&".join(b"a%d=1" % number for number in range(3000)), b"", 200),
+    "a version that is not UTF-8": (b"GET /swagger.json?version=%ff", b"", 404),
+    "two versions": (b"GET /swagger.json?version=3&version=x", b"", 404),
+    "a content type that is not ASCII": (b"POST /score", b"Content-Type: \xff\r\n", 200),
+    "an id that is not ASCII": (b"POST /score", b"x-request-id: \xff\xfe\r\nTraceId: \xe9\r\n", 200),
+    "an origin that is not ASCII": (b"POST /score", b"Origin: \xff\r\n", 200),
+    "an encoding that is not ASCII": (b"POST /v2/models/plain/infer", b"Content-Encoding: \xff\r\n", 404),
+    "many headers": (b"POST /score", b"".join(b"x%d: y\r\n" % number for number in range(300)), 431),
+}
+
+
+@pytest.fixture(scope="module")
+def plain(start: Any) -> Any:
+    return start(SCRIPTS["plain"], "--port", "0", "--model-version", "plain:1").ready()
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_requests_have_an_ordinary_answer(plain: Any, case: str) -> None:
+    line, headers, status = ODD[case]
+    with socket.create_connection(("127.0.0.1", plain.port), timeout=60) as connection:
+        closing = b"Host: x\r\nConnection: close\r\nContent-Length: 2\r\n"
+        connection.sendall(line + b" HTTP/1.1\r\n" + closing + headers + b"\r\n{}")
+        reply = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert reply.split(b" ", 2)[1] == str(status).encode(), reply[:300]
+    assert plain.process.poll() is None
