@@ -10,7 +10,6 @@ import contextlib
 import http.client
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -27,12 +26,12 @@ from stageway.bundle.bundle import Bundle
 from stageway.contract import Contract
 from stageway.errors import RefusedError
 from stageway.serving.control import ControlFile
+from stageway.serving.logs import why_not_started
 
 PLACE = "/tmp"  # noqa: S108 - Unix socket paths are short (104 bytes on macOS); the folder below is new and private
 PREFIX = "stageway-trial-"
 NOTE = "trial.json"
 LOG_LINES = 30
-REASON = re.compile(r"^stageway-serving: cannot start: (?P<sentence>.+)$", re.MULTILINE)
 POLL = 0.02
 SAME_START = 2.0
 """Seconds by which a start time may differ between two readings, where it is one of the wall clock."""
@@ -223,7 +222,7 @@ def _healthy(trial: Trial, timeout: float) -> bool:
 
 def _reason(trial: Trial, code: int) -> str:
     log = trial.log.read_text(encoding="utf-8", errors="replace")
-    said = [match["sentence"] for match in REASON.finditer(log)]
+    said = [why for why in map(why_not_started, log.splitlines()) if why]
     if said:
         return said[-1]
     if code < 0:

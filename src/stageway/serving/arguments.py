@@ -15,6 +15,7 @@ from typing import Any, Callable, Mapping, Optional, Sequence
 
 from stageway.serving.settings import Settings
 
+LAST_PORT = 65535
 COLLECTED = "modeldata"
 """Folder for collected data when v1's variable, which names none, is all that asks for it."""
 
@@ -45,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add("--uds", "path of the Unix socket to serve on")
     add("--host", "address to serve on (default: {})".format(Settings.host))
-    add("--port", "port to serve on; 0 takes a free one (default: 0)", type=_natural)
+    add("--port", "port to serve on; 0 takes a free one (default: 0)", type=_a_port)
     add("--workers", "worker processes (default: WORKER_COUNT, else 1)", type=_positive)
     add("--control", "control file shared with whoever started this")
     add("--entry-script", "file with init() and run(data) (default: AZUREML_ENTRY_SCRIPT)")
@@ -147,9 +148,9 @@ class _Environment:
             self._parser.error("environment variable {}: {}".format(name, error))
 
 
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError("{!r} is not a whole number from 0 on".format(text))
+def _a_port(text: str) -> int:
+    if not text.isdecimal() or int(text) > LAST_PORT:
+        raise argparse.ArgumentTypeError("{!r} is not a port, 0 to {}".format(text, LAST_PORT))
     return int(text)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stageway.errors import RefusedError
 from stageway.serving.control import ControlFile
+from stageway.serving.logs import why_not_started
 from stageway.targets.local import logs
 from stageway.targets.local.front import Backend
 from stageway.targets.local.place import Labels, RevisionPlace, write_json
@@ -21,7 +22,6 @@ from stageway.targets.local.process import Process
 if TYPE_CHECKING:
     from stageway.targets.local.service import Service
 
-CANNOT_START = "stageway-serving: cannot start: "
 CRASHES = 5
 """Quick crashes in a row after which a revision is left alone."""
 QUICK = 60.0
@@ -175,8 +175,9 @@ class Revision:
     def why_ended(self) -> str:
         """Say in a sentence why the process is not there: its own, if it wrote one."""
         said = next(iter(logs.tail(self.place.log, 1)), "")
-        if said.startswith(CANNOT_START):
-            return f"{self.labels.model} cannot start: {said.removeprefix(CANNOT_START)}"
+        why = why_not_started(said)
+        if why:
+            return f"{self.labels.model} cannot start: {why}"
         how = self.process.how_ended if self.process is not None else "ended"
         return f"the process of {self.labels.model} {how}"
 
