@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -93,6 +94,14 @@ def test_a_lock_is_stale_when_anything_it_was_resolved_from_changed(
     else:
         locked.serve(entry_script="score.py", dependencies="requirements.txt", python="3.12")
     assert locks.inputs(locked.workspace()) != before
+
+
+def test_what_a_stage_asks_of_its_service_is_in_the_lock(locked: Any) -> None:
+    before = locks.inputs(locked.workspace())
+    file = json.loads((locked.root / "stageway.yml").read_text())
+    locked.write("stageway.yml", json.dumps({**file, "stages": {"dev": {"collect": {"share": "10%"}}}}))
+    assert locks.inputs(locked.workspace()) != before
+    assert "pyarrow" in locks.current(locked.workspace(), ON_A_LAPTOP).names
 
 
 def test_pins_that_still_fit_stay(locked: Any) -> None:

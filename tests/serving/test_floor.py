@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,15 +12,18 @@ import pytest
 from packaging.requirements import Requirement
 
 import stageway
-from stageway.serving import REQUIREMENTS
+from stageway.serving import FEATURES, REQUIREMENTS
 
 SOURCE = Path(stageway.__file__).parent
 LAYER = [SOURCE / "errors.py", SOURCE / "contract.py", *sorted((SOURCE / "serving").rglob("*.py"))]
 # What a model or a script brings along, imported only when it does.
 BROUGHT = {
     *("numpy", "pandas", "joblib", "inference_schema", "sklearn", "flask", "pyspark"),
-    # What watches a service, where that is asked for.
-    *("opentelemetry", "prometheus_client", "pyarrow"),
+    *("lightgbm", "xgboost", "tensorflow", "torch", "mlflow", "skops"),
+    # What a stage may ask for, or what makes a service faster where it is there.
+    *("opentelemetry", "prometheus_client", "pyarrow", "jwt", "cryptography", "simdjson"),
+    # A verified ONNX form, and what makes one while packaging.
+    *("onnxruntime", "skl2onnx", "onnxmltools", "onnx"),
 }
 
 
@@ -44,10 +49,22 @@ def test_it_imports_its_own_floor_and_its_few_packages(path: Path) -> None:
             assert top not in BROUGHT or late, f"{path.name} imports {name} at its top"
 
 
+def test_what_stages_ask_for_is_brought_by_packages_of_that_name() -> None:
+    names = {Requirement(one).name for packages in FEATURES.values() for one in packages}
+    assert names == {"pyjwt", "pyarrow", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"}
+
+
+def test_a_python_of_an_image_can_serve_with_it() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE.parent)}
+    command = [sys.executable, "-W", "error", str(Path(__file__).with_name("floor_check.py"))]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_requirements_fit_one_another_on_every_python() -> None:
     for version in ("3.9", "3.10", "3.11", "3.14"):
         environment = {"python_version": version}
         chosen = [
             one for one in map(Requirement, REQUIREMENTS) if one.marker is None or one.marker.evaluate(environment)
         ]
-        assert sorted(one.name for one in chosen) == ["granian", "orjson"]
+        assert sorted(one.name for one in chosen) == ["granian", "orjson", "prometheus-client"]

@@ -155,14 +155,25 @@ def _resolve(workspace: Workspace, source: str | None, fresh: Path) -> None:
             failing=f"{source}: cannot be resolved together with serving's own packages" if source else fresh.name,
         )
 
-    more = _accelerating(workspace)
+    needed, more = _serving(workspace), _accelerating(workspace)
     try:
-        compiled((*serving.REQUIREMENTS, *more))
+        compiled((*needed, *more))
     except PackagingError:
         if not more:
             raise
-        compiled(serving.REQUIREMENTS)
+        compiled(needed)
         output.note(f"onnxruntime does not fit with {source}: the models are served as they are")
+
+
+def _serving(workspace: Workspace) -> tuple[str, ...]:
+    """Return what serving itself needs, and what the stages ask of it beyond that."""
+    stages = workspace.spec.stages.values()
+    asked = {
+        "auth": any(stage.auth is not None for stage in stages),
+        "collect": any(stage.collect is not None for stage in stages),
+        "telemetry": any(stage.telemetry for stage in stages),
+    }
+    return (*serving.REQUIREMENTS, *(one for key, true in asked.items() if true for one in serving.FEATURES[key]))
 
 
 def _accelerating(workspace: Workspace) -> tuple[str, ...]:
@@ -207,7 +218,7 @@ def inputs(workspace: Workspace) -> str:
     """Return the digest of what a lock is resolved from."""
     source = workspace.spec.serve.dependencies
     files = _requirements(workspace, source) if source is not None else {}
-    own = [*serving.REQUIREMENTS, *_accelerating(workspace)]
+    own = [*_serving(workspace), *_accelerating(workspace)]
     return digest({"files": files, "serving": own, "python": _python(workspace)})
 
 

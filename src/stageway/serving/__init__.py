@@ -1,7 +1,8 @@
 """The scoring server: the one part of Stageway that goes into an image, next to the user's code.
 
 It stands apart: it imports ``stageway.errors`` and ``stageway.contract``, the packages below, and what the model needs;
-Python 3.9 and later. Images and bundles resolve ``REQUIREMENTS`` together with the user's own.
+Python 3.9 and later. Images and bundles resolve ``REQUIREMENTS`` together with the user's own, and of ``FEATURES``
+what a stage asks for.
 """
 
 REQUIREMENTS = (
@@ -9,4 +10,12 @@ REQUIREMENTS = (
     # The last line for Python 3.9; it serves on a port, not on a Unix socket.
     'granian>=2.5.7,<2.6; python_version < "3.10"',
     "orjson>=3.10,<4",
+    "prometheus-client>=0.20,<1",
 )
+
+FEATURES = {
+    "auth": ("pyjwt[crypto]>=2.8,<3",),
+    "collect": ("pyarrow>=16",),
+    "telemetry": ("opentelemetry-sdk>=1.25,<2", "opentelemetry-exporter-otlp-proto-http>=1.25,<2"),
+}
+"""Packages by the key of a stage in ``stageway.yml`` that needs them. (Keys need none; tokens do.)"""
