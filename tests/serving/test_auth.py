@@ -9,6 +9,7 @@ import json
 import stat
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from stageway.errors import ConfigError
 from stageway.serving import auth
 from stageway.serving.auth import Auth, Guard, Key, Tokens
+from stageway.serving.scorer import StartError
 
 SCRIPT = "def run(data):\n    return 1\n"
-MAKERS = {
+MAKERS: dict[str, Callable[[], Any]] = {
     "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate,
     "RS256": lambda: rsa.generate_private_key(public_exponent=65537, key_size=2048),
@@ -215,7 +217,7 @@ def test_the_memory_of_valid_tokens_is_bounded(path: Path, monkeypatch: pytest.M
 )
 def test_a_file_that_cannot_be_meant_is_refused_in_one_line(path: Path, content: Any, words: str) -> None:
     path.write_text(json.dumps(content))
-    with pytest.raises(auth.StartError) as caught:
+    with pytest.raises(StartError) as caught:
         Guard(str(path))
     assert caught.value.message.startswith(f"--auth {path}: ") or words.startswith("tokens.public-keys[")
     assert words in caught.value.message

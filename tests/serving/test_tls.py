@@ -72,7 +72,9 @@ def connection(service: Any, trusted: list[Path], **limits: Any) -> http.client.
 
 
 def serial(client: http.client.HTTPSConnection) -> int:
-    found = client.sock.getpeercert(binary_form=True)  # type: ignore[union-attr]
+    assert isinstance(client.sock, ssl.SSLSocket)
+    found = client.sock.getpeercert(binary_form=True)
+    assert found is not None
     return x509.load_der_x509_certificate(found).serial_number
 
 

@@ -178,6 +178,8 @@ class Lane:
                 return job
 
     def _read(self, job: Job) -> bool:
+        if self.on_scoring is not None:
+            self.on_scoring([job.call.request_id])
         try:
             job.work = job.read(job.call)
             return True
