@@ -52,9 +52,12 @@ def candidates(model: Any, columns: int, methods: "list[str]") -> "Iterator[Grap
             continue
         # The converters name each graph anew; the same model is to give the same bytes.
         made.graph.name = "model"
-        single = kind == "float32" or _widen(made)
+        single = kind == "float32" or _widen(made, cast=type(model).__name__ != "Booster")
         found = True
-        yield from (Graph(one, kind, single, _methods(one, methods)) for one in _variants(made))
+        if type(model).__name__ == "Booster":
+            yield from (Graph(one, kind, single, names) for one, names in _of_booster(made, methods))
+        else:
+            yield from (Graph(one, kind, single, _methods(one, methods)) for one in _variants(made))
     if not found:
         raise UnsupportedError(said)
 
@@ -89,9 +92,27 @@ def _booster(model: Any, package: str, columns: int, kind: str) -> Any:
 
     tensor = data_types.DoubleTensorType if kind == "float64" else data_types.FloatTensorType
     given = [(INPUT, tensor([None, columns]))]
-    if package == "lightgbm":
+    if package == "xgboost":
+        return onnxmltools.convert_xgboost(model, initial_types=given, target_opset=15)
+    with _unchecked():
         return onnxmltools.convert_lightgbm(model, initial_types=given, zipmap=False, target_opset=15)
-    return onnxmltools.convert_xgboost(model, initial_types=given, target_opset=15)
+
+
+@contextmanager
+def _unchecked() -> "Iterator[None]":
+    """Let LightGBM's Boosters have 64-bit inputs, which onnxmltools refuses although its converter can write them."""
+    from onnxmltools.convert.common import shape_calculator
+    from onnxmltools.convert.lightgbm.shape_calculators import Classifier
+
+    name = "check_input_and_output_types"
+    before = [(module, getattr(module, name)) for module in (Classifier, shape_calculator)]
+    for module, _ in before:
+        setattr(module, name, lambda *given, **named: None)
+    try:
+        yield
+    finally:
+        for module, check in before:
+            setattr(module, name, check)
 
 
 def _own(kind: str) -> "dict[Any, Any]":
@@ -186,8 +207,11 @@ def _threshold(threshold: Any, dtype: Any, mode: str) -> Any:
     return middle if np.float32(middle) <= below else np.nextafter(middle, -np.inf)
 
 
-def _widen(model: Any) -> bool:
-    """Cast what trees answer to the double precision that the graph declares; tells whether there are any."""
+def _widen(model: Any, *, cast: bool) -> bool:
+    """Cast what trees answer to the double precision that the graph declares; tells whether there are any.
+
+    Graphs of Boosters declare what is so: without *cast* they keep it.
+    """
     from onnx import TensorProto, helper
 
     nodes, widened = [], set()
@@ -196,13 +220,15 @@ def _widen(model: Any) -> bool:
         at = TREES.get(node.op_type, len(node.output))
         if at < len(node.output):
             name = node.output[at]
+            widened.add(name)
+            if not cast:
+                continue
             node.output[at] = name + "_single"
             nodes.append(helper.make_node("Cast", [name + "_single"], [name], to=TensorProto.DOUBLE))
-            widened.add(name)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     for output in model.graph.output:
-        if output.name in widened:
+        if output.name in widened and cast:
             output.type.tensor_type.elem_type = TensorProto.DOUBLE
     for domain in model.opset_import:
         if domain.domain == "ai.onnx.ml" and widened:
@@ -244,6 +270,24 @@ def _argmax(model: Any) -> Any:
     nodes.append(helper.make_node("ArgMax", [outputs[1]], ["most_probable"], axis=1, keepdims=0))
     nodes.append(helper.make_node("Gather", ["classes_in_order", "most_probable"], [outputs[0]]))
     return made
+
+
+def _of_booster(model: Any, methods: "list[str]") -> "Iterator[tuple[Any, dict[str, str]]]":
+    """Yield the forms of a Booster, whose ``predict`` returns numbers, or probabilities: of all classes, or of yes."""
+    from onnx import ModelProto, helper
+
+    outputs = [output.name for output in model.graph.output]
+    if len(outputs) == 1:
+        yield model, {"predict": outputs[0]}
+        return
+    yield model, dict.fromkeys(methods, outputs[1])
+    made = ModelProto()
+    made.CopyFrom(model)
+    made.graph.initializer.append(helper.make_tensor("yes", 7, [1], [1]))  # TensorProto.INT64
+    made.graph.node.append(helper.make_node("Gather", [outputs[1], "yes"], ["of_yes"], axis=1))
+    kind = model.graph.output[1].type.tensor_type.elem_type
+    made.graph.output.append(helper.make_tensor_value_info("of_yes", kind, [None, 1]))
+    yield made, {method: "of_yes" if method == "predict" else outputs[1] for method in methods}
 
 
 def _methods(graph: Any, methods: "list[str]") -> "dict[str, str]":

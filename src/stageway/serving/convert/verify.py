@@ -90,7 +90,8 @@ def accelerate(
                 report = trial.report(candidate, form)
                 found.append(_Form(content, report, trial.speed(Accelerated(scorer, form), candidate.methods)))
             except StagewayError as error:
-                first = first or error.message.replace(str(form), form.name)
+                # Where one answers otherwise, that is why; the rest did not even try.
+                first = first if "differs" in first else error.message.replace(str(form), form.name)
             else:
                 if not found[-1].differing:
                     break
@@ -125,6 +126,8 @@ class _Trial:
         import numpy as np
 
         self._scorer, self._groups = scorer, groups
+        # Rows come as tables where the model wants the names of its columns.
+        self._tables = hasattr(scorer.take({"rows": groups["whole"][:1]}, []).data[1], "columns")
         self._samples = [work.data for work in map(scorer.read, map(_call, bodies))]
         self.rows = np.concatenate(list(groups.values()))
         missing = np.concatenate([groups["range"], groups["whole"]])[::2].copy()
@@ -282,7 +285,7 @@ class _Trial:
 
     def _given(self, rows: Any) -> Any:
         """Return *rows* as requests bring them: as a table, where the model has names for its columns."""
-        if not self._scorer.names:
+        if not self._tables:
             return rows
         import pandas as pd
 
