@@ -50,6 +50,8 @@ def test_keys_are_printed_once_and_rotate(tmp_path: Path) -> None:
     assert says(guard, own) == ""
     (tmp_path / "own").write_text(own)
     keys("rotate", "auth.json", "--key", "secondary", "--key-from-file", "own", cwd=tmp_path)
+    # A guard looks once a second, and before it refuses.
+    assert says(guard, "look") != ""
     assert says(guard, made["secondary"]) != ""
 
 
