@@ -65,6 +65,12 @@ def test_what_is_wrong_is_said(service: Any, body: bytes, words: str) -> None:
     assert words in reply.json["message"]
 
 
+def test_the_open_inference_protocol_is_told_that_no_tensors_are_declared(service: Any) -> None:
+    reply = service.ask("POST", "/v2/models/ML-service/infer", b'{"inputs": []}')
+    assert reply.status == 404
+    assert "the model declares no tensors" in reply.json["error"]
+
+
 def test_requests_that_come_together_get_their_own_results(service: Any, expected: Any, at_once: Any) -> None:
     for number, reply in enumerate(at_once(service, [{"data": [row]} for row in ROWS.tolist()])):
         np.testing.assert_allclose(reply.json["output"][0], expected[number], rtol=1e-5, atol=1e-6)

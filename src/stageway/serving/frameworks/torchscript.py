@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 from stageway.contract import Contract, Schema
 from stageway.serving import replies
@@ -19,7 +19,7 @@ OUTPUT = "output"
 
 
 class TorchScript(Alone):
-    """One scripted or traced module. It says what its arguments are called, but neither their types nor shapes."""
+    """One scripted or traced module. It says what its arguments are called, but neither types nor shapes."""
 
     declared = None
 
@@ -55,12 +55,6 @@ class TorchScript(Alone):
             # The one argument without its name.
             given = {self.inputs[0]: given if set(given) - {"data"} else given["data"]}
         return self._work({name: self._array(name, value) for name, value in given.items()})
-
-    def take(self, tensors: "Mapping[str, Any]", outputs: "Sequence[str]") -> Work:
-        return self._work(dict(tensors))
-
-    def give(self, result: Any, outputs: "Sequence[str]") -> "dict[str, Any]":
-        return {name: arrays.array(result[name]) for name in outputs or result}
 
     def run(self, data: Any) -> Any:
         import numpy as np
