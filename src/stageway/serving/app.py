@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Callable, Optional
+from typing import Any, AsyncIterator, Callable, Optional, cast
 
 from granian.rsgi import ProtocolClosed, ProtocolError
 
@@ -143,20 +143,36 @@ class App:
         limit, length = self._settings.max_body, exchange.headers.get("content-length")
         if length == "0":
             return b""
-        if length is not None and int(length) > limit:
-            self._too_large(exchange)
-            return None
-        self._reading[exchange] = time.monotonic()
-        if self._lane.watchdog.timer is None:
-            self._lane.watchdog.start()
+        if length is None or int(length) > limit:
+            return await self._parts(exchange, limit, int(length or 0))
+        self._begin(exchange)
         try:
-            if length is not None:
-                body: Any = await exchange.protocol()
-            else:
-                body = await self._parts(exchange, limit)
+            exchange.part = exchange.protocol()
+            return cast(bytes, await exchange.part)
+        except asyncio.CancelledError:
+            return self._stopped(exchange)
         finally:
-            in_time = self._reading.pop(exchange, None) is not None
-        return body if in_time else None
+            self._reading.pop(exchange, None)
+
+    async def _parts(self, exchange: "Exchange", limit: int, length: int) -> Optional[bytes]:
+        """Read a body of unknown *length* (0), or one that is too large, which ``None`` stands for.
+
+        What says that it is too large, but no more than twice, is read and forgotten first, since most clients read a
+        refusal only when they have sent what they have.
+        """
+        body, size = bytearray(), 0
+        if length <= 2 * limit and not (length and exchange.headers.get("expect")):
+            async for part in self._stream(exchange):
+                size += len(part)
+                if not length:
+                    body += part
+                    if size > limit:
+                        break
+        if max(size, length) <= limit:
+            return bytes(body) if exchange.status == CLIENT_GONE else None
+        if exchange.status == CLIENT_GONE:
+            exchange.send(_last(413, "the body is larger than the {} bytes this service takes".format(limit)))
+        return None
 
     async def _discard(self, exchange: "Exchange") -> bool:
         """Read a body that nobody wants, up to a size: a client that still sends it may never read the reply.
@@ -166,41 +182,49 @@ class App:
         headers, size = exchange.headers, 0
         if (headers.get("content-length") or "0") == "0" and "transfer-encoding" not in headers:
             return True
+        async for part in self._stream(exchange):
+            size += len(part)
+            if size > DISCARDED:
+                break
+        return exchange.status == CLIENT_GONE
+
+    async def _stream(self, exchange: "Exchange") -> "AsyncIterator[bytes]":
+        """Yield the parts of a body as they come; it ends early when it takes too long, which is answered."""
+        self._begin(exchange)
+        parts = exchange.protocol.__aiter__()
+        try:
+            while True:
+                exchange.part = parts.__anext__()
+                part = await exchange.part
+                if not part and exchange not in self._reading:
+                    return
+                yield part
+        except StopAsyncIteration:
+            pass
+        except asyncio.CancelledError:
+            self._stopped(exchange)
+        finally:
+            self._reading.pop(exchange, None)
+
+    def _begin(self, exchange: "Exchange") -> None:
         self._reading[exchange] = time.monotonic()
         if self._lane.watchdog.timer is None:
             self._lane.watchdog.start()
-        try:
-            async for part in exchange.protocol:
-                size += len(part)
-                if size > DISCARDED or exchange not in self._reading:
-                    break
-        finally:
-            in_time = self._reading.pop(exchange, None) is not None
-        return in_time
 
-    async def _parts(self, exchange: "Exchange", limit: int) -> Optional[bytes]:
-        """Read a body of unknown length."""
-        body = bytearray()
-        async for part in exchange.protocol:
-            body += part
-            if len(body) > limit:
-                self._too_large(exchange)
-                return None
-            if exchange not in self._reading:
-                return None
-        return bytes(body)
-
-    def _too_large(self, exchange: "Exchange") -> None:
-        limit = self._settings.max_body
-        exchange.send(_last(413, "the body is larger than the {} bytes this service takes".format(limit)))
+    def _stopped(self, exchange: "Exchange") -> None:
+        """Take a cancellation as the end of the body if it was ours."""
+        if exchange in self._reading:
+            raise asyncio.CancelledError
 
     def _check(self, now: float) -> Optional[float]:
-        """Refuse the bodies that take too long, for the watchdog."""
+        """Refuse the bodies that take too long, for the watchdog; their connections end with that."""
         limit = self._settings.body_timeout
         for exchange, begun in self._reading.copy().items():
             if limit and begun + limit <= now:
                 del self._reading[exchange]
-                exchange.send(_last(408, "the body took more than its limit of {:g} ms".format(limit * 1000)))
+                if exchange.status == CLIENT_GONE:
+                    exchange.send(_last(408, "the body took more than its limit of {:g} ms".format(limit * 1000)))
+                exchange.part.cancel()
         return min(self._reading.values(), default=float("inf")) + limit if self._reading else None
 
     # Replies, on any thread.
@@ -229,13 +253,16 @@ class App:
 class Exchange:
     """One request and its reply."""
 
-    __slots__ = ("app", "headers", "ids", "method", "path", "protocol", "scope", "status")
+    __slots__ = ("app", "headers", "ids", "method", "part", "path", "protocol", "scope", "status")
 
     def __init__(self, app: App, scope: Any, protocol: Any, path: str) -> None:
         self.app, self.scope, self.protocol, self.path = app, scope, protocol, path
         self.headers, self.method = scope.headers, scope.method
         self.ids: "list[tuple[str, str]]" = []
         self.status = CLIENT_GONE
+        """What was answered; until then, that nobody was."""
+        self.part: Any = None
+        """What a body is waited for with; cancelled when it takes too long."""
 
     @property
     def request_id(self) -> str:
