@@ -422,7 +422,7 @@ def test_there_is_one_timer_at_most_and_none_when_nothing_is_open(scorer: Doubli
             timers.append(delay)
             return later(delay, *rest, **more)
 
-        loop.call_later = counted  # type: ignore[method-assign]
+        loop.call_later = counted  # type: ignore[assignment, method-assign]
         await asyncio.gather(*(lane.score(scorer.read, call({"rows": [1.0]})) for _ in range(50)))
         assert len(timers) == 1
         await asyncio.sleep(0)

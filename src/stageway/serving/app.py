@@ -150,7 +150,8 @@ class App:
             exchange.part = exchange.protocol()
             return cast(bytes, await exchange.part)
         except asyncio.CancelledError:
-            return self._stopped(exchange)
+            self._stopped(exchange)
+            return None
         finally:
             self._reading.pop(exchange, None)
 
