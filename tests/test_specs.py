@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from stageway.specs import Duration, Memory, PipelineSpec, Share, mebibytes, seconds, share
+from stageway.specs import Duration, Memory, PipelineSpec, ServeSpec, Share, mebibytes, seconds, share
 
 
 @pytest.mark.parametrize(
@@ -120,3 +120,14 @@ def test_a_pipeline_that_cannot_be_is_refused(change: dict[str, Any], says: str)
     with pytest.raises(ValidationError) as caught:
         PipelineSpec.model_validate({**PIPELINE, **change})
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(("written", "read"), [("auto", "auto"), ("off", "off"), (False, "off")])
+def test_off_is_a_word_though_yaml_reads_a_truth_value(written: object, read: str) -> None:
+    assert ServeSpec.model_validate({"accelerate": written, "batching": written}).accelerate == read
+
+
+@pytest.mark.parametrize("keys", [{"accelerate": True}, {"accelerate": "on"}, {"batching": "yes"}, {"batch-rows": 0}])
+def test_what_acceleration_and_batching_cannot_be_is_refused(keys: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        ServeSpec.model_validate(keys)

@@ -185,9 +185,9 @@ def test_a_converter_ends_with_its_caller(trained: Any, tmp_path: Path) -> None:
     command, env = bundle.python_command()
     (tmp_path / "samples").mkdir()
     model = bundle.content("model") / bundle.manifest.models[0].path
+    arguments = ["--framework", "ScikitLearn", "--samples", str(tmp_path / "samples"), "--into", str(tmp_path)]
     process = subprocess.Popen(
-        [*command, "-m", "stageway.serving.convert", "--framework", "ScikitLearn"]
-        + ["--samples", str(tmp_path / "samples"), "--into", str(tmp_path)],
+        [*command, "-m", "stageway.serving.convert", *arguments],
         env={**env, "AZUREML_MODEL_DIR": str(model)},
         stdin=subprocess.PIPE,
     )

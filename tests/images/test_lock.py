@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stageway import serving
+from stageway import output, serving
 from stageway.errors import ConfigError, PackagingError
 from stageway.images import lock as locks
 from stageway.images.build import dependencies
@@ -194,3 +194,31 @@ def wheel(folder: Path, name: str) -> None:
         file.writestr(f"{information}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         file.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         file.writestr(f"{information}/RECORD", f"{name}.py,,\n{information}/RECORD,,\n")
+
+
+def test_only_models_served_without_a_script_get_what_an_onnx_form_runs_with(times: Any) -> None:
+    times.write("requirements.txt", "scikit-learn\n")
+    found = {}
+    for name, keys in {"script": {"entry_script": "score.py"}, "off": {"accelerate": "off"}, "auto": {}}.items():
+        times.serve(dependencies="requirements.txt", **keys)
+        found[name] = locks.inputs(times.workspace())
+    assert found["script"] == found["off"] != found["auto"]
+    assert "onnxruntime" in locks.current(times.workspace(), ON_A_LAPTOP).names
+
+
+def test_what_an_onnx_form_runs_with_gives_way_to_the_users_packages(times: Any) -> None:
+    times.write("requirements.txt", "scikit-learn\nonnxruntime==1.16.3\n")
+    times.serve(dependencies="requirements.txt")
+    heard: list[str] = []
+    with output.notes_to(heard.append):
+        lock = locks.current(times.workspace(), ON_A_LAPTOP)
+    assert "onnxruntime==1.16.3" in lock.text
+    assert heard[-1] == "onnxruntime does not fit with requirements.txt: the models are served as they are"
+    assert locks.current(times.workspace(), IN_CI).text == lock.text
+
+
+def test_a_lock_is_read_package_by_package() -> None:
+    text = 'a-b==1.0 ; python_version < "3.12" \\\n    --hash=sha256:00\nC_d==2 \\\n    --hash=sha256:11\n'
+    lock = locks.Lock(Path("stageway.lock"), text)
+    assert lock.pins == ['a-b==1.0 ; python_version < "3.12"', "C_d==2"]
+    assert lock.without("c-d").text == text.partition("C_d")[0]
