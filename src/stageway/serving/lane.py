@@ -253,16 +253,19 @@ class Lane:
         return seconds
 
     def _settle(self, group: "list[Job]", found: "list[Reply]") -> None:
-        """Send the replies from this thread, then tell the event loop about all of them at once."""
+        """Answer *group*: one reply from this thread, since that is sooner; several at once on the event loop.
+
+        Each reply wakes the threads that write it. While many clients wait, fewer and fuller batches are worth more.
+        """
         settled: "list[tuple[Job, Any]]" = []
         for job, reply in zip(group, found):
             if self._open.pop(job, False):
-                settled.append((job, _sent(job, reply)))
+                settled.append((job, reply if len(group) > 1 else _sent(job, reply)))
         if not settled:
             return
         loop: Any = self._loop
         try:
-            loop.call_soon_threadsafe(_deliver, settled)
+            loop.call_soon_threadsafe(_deliver if len(group) == 1 else _deliver_all, settled)
         except RuntimeError:
             # The loop has ended, and the connections with it.
             pass
@@ -423,6 +426,10 @@ def _deliver(settled: "list[tuple[Job, Any]]") -> None:
             job.done.set_result(outcome)
         else:
             job.done.set_exception(outcome)
+
+
+def _deliver_all(settled: "list[tuple[Job, Any]]") -> None:
+    _deliver([(job, _sent(job, reply)) for job, reply in settled])
 
 
 def _sent(job: Job, reply: Reply) -> Any:
