@@ -23,6 +23,9 @@ from stageway.store import Store
 
 STANDINS = Path(__file__).parent / "standins"
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+MAC_BROWSER = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+
 STAGES = """
 stages:
   dev: {}
@@ -36,6 +39,15 @@ def missing(what: str, command: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(said)
     pytest.skip(said)
+
+
+@pytest.fixture(scope="session")
+def browser_program() -> str:
+    """The browser of this machine: Chromium, or Chrome."""
+    found = next(filter(None, map(shutil.which, (*BROWSERS, MAC_BROWSER))), None)
+    if found is None:
+        missing("a browser (Chromium or Chrome)", "apt-get install chromium")
+    return str(found)
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,12 @@ def about(settings: Settings, scorer: Scorer, table: "Mapping[str, Route]") -> "
         "raw": raw,
         "contract": _in_words(scorer, raw),
         "calls": calls,
-        "links": [(text, path[1:]) for path, text in links.items() if path in table],
+        # A link brings no key.
+        "links": [
+            (text, path[1:])
+            for path, text in links.items()
+            if path in table and not (settings.auth and table[path].guarded)
+        ],
     }
 
 
