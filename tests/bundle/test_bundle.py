@@ -197,3 +197,16 @@ def test_the_interpreter_finds_the_packages_of_the_bundle_alone(bundle: Bundle) 
     argv, env = bundle.python_command()
     assert shutil.which(argv[0]) is not None
     assert env["STAGEWAY_SITE"] == str(bundle.content("dependencies"))
+
+
+def test_how_requests_are_joined_is_told_to_the_server(times: Any, tmp_path: Path) -> None:
+    times.serve(entry_script="score.py", batching="on", batch_rows=8)
+    made = images.build(times.workspace(), times.shelf.add(), times.shelf)
+    argv = made.launch(tmp_path / "app", uds=tmp_path / "s", release="r-1").argv
+    assert argv[argv.index("--batching") + 1] == "on"
+    assert argv[argv.index("--batch-rows") + 1] == "8"
+
+
+def test_keys_that_are_newer_than_a_release_do_not_change_its_digest() -> None:
+    assert manifest(batching="auto", batch_rows=256).digest == manifest().digest
+    assert manifest(batching="off").digest != manifest().digest != manifest(batch_rows=8).digest
