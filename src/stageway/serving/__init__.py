@@ -6,15 +6,16 @@ what a stage asks for.
 """
 
 REQUIREMENTS = (
-    'granian>=2.7,<3; python_version >= "3.10"',
-    # The last line for Python 3.9; it serves on a port, not on a Unix socket.
+    # How workers are started and replaced is granian's own affair (server.py), so a new one is tried before it is taken.
+    'granian>=2.7,<2.9; python_version >= "3.10"',
+    # The last line for Python 3.9.
     'granian>=2.5.7,<2.6; python_version < "3.10"',
     "orjson>=3.10,<4",
     "prometheus-client>=0.20,<1",
 )
 
 FEATURES = {
-    "auth": ("pyjwt[crypto]>=2.8,<3",),
+    "auth": ("pyjwt[crypto]>=2.10,<3",),
     "collect": ("pyarrow>=16",),
     "telemetry": ("opentelemetry-sdk>=1.25,<2", "opentelemetry-exporter-otlp-proto-http>=1.25,<2"),
 }

@@ -229,6 +229,7 @@ def test_missing_values_go_to_a_form_that_was_seen_to_know_them(load: Load, form
     assert found == pytest.approx(scorer.run(("predict", holes)), rel=1e-5)
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize(
     ("package", "kind"),
     [*itertools.product(("lightgbm", "xgboost"), ("regressor", "names")), ("xgboost", "booster")],
