@@ -22,7 +22,7 @@ from stageway.evidence import Profile
 from stageway.gates.base import refusals as gate_refusals
 from stageway.release import Release
 from stageway.targets.base import DeploymentConfig, Observed, Target, Want
-from stageway.tasks.access import auth_file
+from stageway.tasks.access import auth_file, key_headers
 from stageway.tasks.base import open_registry, open_target, service_name
 from stageway.tasks.judging import evidence_of
 
@@ -55,7 +55,7 @@ def refusals(workspace: Workspace, stage: str) -> list[str]:
             "write `resources: auto`, which only recommends"
         )
     try:
-        auth_file(workspace, stage)
+        key_headers(workspace, stage)
     except ConfigError as error:
         found.append(error.message.partition(f"stages.{stage}.")[2])
     found += [f"gates.{one}" for one in gate_refusals(spec.gates, list(workspace.spec.stages))]

@@ -38,6 +38,8 @@ class LocalTarget:
         found = []
         if want.config.auth_file is None:
             found.append("requests are not authenticated: the endpoint is on 127.0.0.1, for this machine only")
+        else:
+            found.append(f"requests need a key or a token ({want.config.auth_file.name} has their digests)")
         if want.config.cpu is not None or want.config.memory_mib is not None:
             found.append("cpu and memory are not enforced by local; cpu limits the threads of numeric libraries")
         if want.bundle is not None:
