@@ -5,8 +5,8 @@ Kinds and the keys that gates may rely on:
 ``metrics``   {name: float} as registered with the version
 ``contract``  Contract.to_json()
 ``profile``   Profile.model_dump()
-``acceleration``  {methods, tolerance, compared: {method: {rows, largest_difference, ...}}, generated, versions, ...}: how
-              the ONNX form that answers in the model's place was found to agree with it; only where there is one
+``acceleration``  {methods, tolerance, compared: {method: {rows, largest_difference, ...}}, generated, versions, ...}:
+              how the ONNX form that answers in the model's place was found to agree with it; only where there is one
 ``smoke``     SmokeResult.model_dump(); one per stage
 ``approval``  {"decisions": [{stage, decision, by, at, attested, note}]}
 """

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 from stageway.facts import Fact
 from stageway.release import Model, ModelVersion
 
-FRAMEWORKS = ("ScikitLearn", "Onnx", "TensorFlow", "TfKeras", "PyTorch", "Multi", "Custom")
-FRAMEWORKS += ("XGBoost", "LightGBM", "TorchScript", "MLflow")
+FRAMEWORKS: tuple[str, ...] = (
+    *("ScikitLearn", "Onnx", "TensorFlow", "TfKeras", "PyTorch", "Multi", "Custom"),
+    *("XGBoost", "LightGBM", "TorchScript", "MLflow"),
+)
 """Frameworks as Azure ML v1 names them, and those that are served without a script beyond v1's."""
 
 

@@ -6,7 +6,7 @@ what a stage asks for.
 """
 
 REQUIREMENTS = (
-    # How workers are started and replaced is granian's own affair (server.py), so a new one is tried before it is taken.
+    # How workers are started and replaced is granian's own affair, so a new one is tried before it is taken.
     'granian>=2.7,<2.9; python_version >= "3.10"',
     # The last line for Python 3.9.
     'granian>=2.5.7,<2.6; python_version < "3.10"',

@@ -8,6 +8,6 @@ from typing import Any
 def __getattr__(name: str) -> Any:
     if name != "ModelDataCollector":
         raise AttributeError("module 'azureml.monitoring' has no attribute {!r}".format(name))
-    from stageway.serving import collection
+    from stageway.serving.collection import ModelDataCollector
 
-    return collection.ModelDataCollector
+    return ModelDataCollector
