@@ -246,7 +246,7 @@ def test_no_reply_is_lost_swapped_or_merged(
         asked = {"key": key, "rows": rows, **({"bad": bad} if bad else {})}
         if pause:
             await asyncio.sleep(0)
-        return await lane.score(scorer.read, call(asked), lambda reply: sent.append((number, reply.body)))
+        return await lane.put(scorer.read, call(asked), lambda reply: sent.append((number, reply.body))).done
 
     async def work() -> None:
         found = await asyncio.gather(*map(one, range(len(requests))))
@@ -345,7 +345,7 @@ def test_a_call_that_ends_after_it_was_given_up_answers_nobody(scorer: Doubling)
 
     async def work() -> None:
         late = call({"rows": [1.0], "wait": "one"})
-        assert (await lane.score(scorer.read, late, lambda reply: sent.append(reply.status))).status == 500
+        assert (await lane.put(scorer.read, late, lambda reply: sent.append(reply.status)).done).status == 500
         scorer.gates["one"].set()
         await until(lambda: not any(seat.alive for seat in lane._lost))
         assert (await ask(lane, scorer)).status == 200
@@ -440,7 +440,7 @@ def test_what_a_hook_of_the_reply_raises_is_raised_to_the_request_alone(scorer: 
 
     async def work() -> None:
         with pytest.raises(ValueError, match="no such header"):
-            await lane.score(scorer.read, call({"rows": [1.0]}), refuse)
+            await lane.put(scorer.read, call({"rows": [1.0]}), refuse).done
         assert (await ask(lane, scorer)).status == 200
 
     together(work)

@@ -7,6 +7,7 @@ the event loop, and what is off (keys, CORS, metrics, collection) is one compari
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from typing import Any, AsyncIterator, Callable, Optional, cast
 
@@ -57,6 +58,9 @@ class App:
         lane.watchdog.add(self._check, settings.body_timeout)
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        # What the start has made stays: looking through it again and again would stop requests for 50 ms and more.
+        gc.collect()
+        gc.freeze()
         self.on_serving(loop)
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -70,34 +74,36 @@ class App:
         if scope.proto != "http":
             protocol.close(404)
             return
-        path = scope.path
-        if path in self._uncounted:
-            await self._answer(Exchange(self, scope, protocol, path))
+        exchange = Exchange(self, scope, protocol)
+        if exchange.path in self._uncounted:
+            await self._answer(exchange)
             return
         begun = time.perf_counter()
-        exchange = Exchange(self, scope, protocol, path)
         self._control.begin()
         try:
             await self._answer(exchange)
         finally:
             self._control.end()
             if self.meter is not None:
-                self.meter.count(path, exchange.status, time.perf_counter() - begun)
+                self.meter.count(exchange.path, exchange.status, time.perf_counter() - begun)
             if self.access is not None:
                 seconds = time.perf_counter() - begun
-                self.access.write(scope.method, path, exchange.status, seconds, exchange.request_id)
+                self.access.write(exchange.method, exchange.path, exchange.status, seconds, exchange.request_id)
 
     async def _answer(self, exchange: "Exchange") -> None:
         try:
-            exchange.ids, reply = identity.of(exchange.headers)
+            exchange.ids, reply = identity.of(exchange.asked)
             route = self._routes.get(exchange.path)
             if reply is None:
                 reply = self._refusal(exchange, route)
             if reply is None and route is not None:
                 if route.read is None or (exchange.method == "OPTIONS" and not route.raw):
                     reply = _page(exchange, route)
-                else:
-                    await self._score(exchange, route)
+                elif exchange.method == "GET" or await self._body(exchange):
+                    job = self._lane.put(route.read, exchange, exchange.scored)
+                    scored = await job.done
+                    if self.collector is not None:
+                        self.collector.offer(exchange, scored, exchange.request_id)
             if reply is not None and await self._discard(exchange):
                 exchange.send(reply)
         except (ProtocolClosed, ProtocolError):
@@ -119,68 +125,53 @@ class App:
             reply = replies.message(405, "{} does not take {}".format(exchange.path, exchange.method))
             reply.headers.append(("allow", ", ".join(route.methods)))
             return reply
-        return self.guard(exchange.headers) if route.guarded and self.guard is not None else None
-
-    async def _score(self, exchange: "Exchange", route: Route) -> None:
-        scope, headers, read = exchange.scope, exchange.headers, route.read
-        assert read is not None
-        body = b"" if exchange.method == "GET" else await self._body(exchange)
-        if body is None:
-            return
-        content_type = headers.get("content-type") or ""
-        named = exchange.request_id
-        call = Call(
-            exchange.method, exchange.path, body, scope.query_string, content_type, lambda: dict(headers.items()), named
-        )
-        reply = await self._lane.score(read, call, exchange.scored)
-        if self.collector is not None:
-            self.collector.offer(call, reply, named)
+        return self.guard(exchange.asked) if route.guarded and self.guard is not None else None
 
     # Bodies and their limits.
 
-    async def _body(self, exchange: "Exchange") -> Optional[bytes]:
-        """Return the whole body; ``None`` when it is too large or too slow, which has been answered then."""
-        limit, length = self._settings.max_body, exchange.headers.get("content-length")
+    async def _body(self, exchange: "Exchange") -> bool:
+        """Read the whole body; ``False`` when it is too large or too slow, which has been answered then."""
+        limit, length = self._settings.max_body, exchange.asked.get("content-length")
         if length == "0":
-            return b""
+            return True
         if length is None or int(length) > limit:
             return await self._parts(exchange, limit, int(length or 0))
         self._begin(exchange)
         try:
             exchange.part = exchange.protocol()
-            return cast(bytes, await exchange.part)
+            exchange.body = await exchange.part
+            return True
         except asyncio.CancelledError:
             self._stopped(exchange)
-            return None
+            return False
         finally:
             self._reading.pop(exchange, None)
 
-    async def _parts(self, exchange: "Exchange", limit: int, length: int) -> Optional[bytes]:
-        """Read a body of unknown *length* (0), or one that is too large, which ``None`` stands for.
+    async def _parts(self, exchange: "Exchange", limit: int, length: int) -> bool:
+        """Read a body of unknown *length* (0), or refuse one that is too large.
 
         What says that it is too large, but no more than twice, is read and forgotten first, since most clients read a
         refusal only when they have sent what they have.
         """
         body, size = bytearray(), 0
-        if length <= 2 * limit and not (length and exchange.headers.get("expect")):
+        if length <= 2 * limit and not (length and exchange.asked.get("expect")):
             async for part in self._stream(exchange):
                 size += len(part)
                 if not length:
                     body += part
                     if size > limit:
                         break
-        if max(size, length) <= limit:
-            return bytes(body) if exchange.status == CLIENT_GONE else None
-        if exchange.status == CLIENT_GONE:
+        exchange.body = bytes(body)
+        if max(size, length) > limit and exchange.status == CLIENT_GONE:
             exchange.send(_last(413, "the body is larger than the {} bytes this service takes".format(limit)))
-        return None
+        return exchange.status == CLIENT_GONE
 
     async def _discard(self, exchange: "Exchange") -> bool:
         """Read a body that nobody wants, up to a size: a client that still sends it may never read the reply.
 
         ``False`` when it took too long, which has been answered then.
         """
-        headers, size = exchange.headers, 0
+        headers, size = exchange.asked, 0
         if (headers.get("content-length") or "0") == "0" and "transfer-encoding" not in headers:
             return True
         async for part in self._stream(exchange):
@@ -241,7 +232,7 @@ class App:
                 self._first[reply.content_type] = first
         headers = first + exchange.ids + reply.headers + more
         if self.cors is not None:
-            headers += self.cors.headers(exchange.headers.get("origin"), headers)
+            headers += self.cors.headers(exchange.asked.get("origin"), headers)
         if (self._leaving or self._control.draining) and CLOSE not in headers:
             headers.append(CLOSE)
         exchange.status = reply.status
@@ -251,14 +242,15 @@ class App:
             exchange.protocol.response_bytes(reply.status, headers, reply.body)
 
 
-class Exchange:
-    """One request and its reply."""
+class Exchange(Call):
+    """One request and its reply; what a model seldom asks for is read from granian when it does."""
 
-    __slots__ = ("app", "headers", "ids", "method", "part", "path", "protocol", "scope", "status")
+    __slots__ = ("app", "asked", "ids", "part", "protocol", "scope", "status")
 
-    def __init__(self, app: App, scope: Any, protocol: Any, path: str) -> None:
-        self.app, self.scope, self.protocol, self.path = app, scope, protocol, path
-        self.headers, self.method = scope.headers, scope.method
+    def __init__(self, app: App, scope: Any, protocol: Any) -> None:
+        self.app, self.scope, self.protocol = app, scope, protocol
+        self.path, self.method, self.asked = scope.path, scope.method, scope.headers
+        self.body = b""
         self.ids: "list[tuple[str, str]]" = []
         self.status = CLIENT_GONE
         """What was answered; until then, that nobody was."""
@@ -266,8 +258,19 @@ class Exchange:
         """What a body is waited for with; cancelled when it takes too long."""
 
     @property
-    def request_id(self) -> str:
+    def query(self) -> str:  # type: ignore[override]
+        return cast(str, self.scope.query_string)
+
+    @property
+    def content_type(self) -> str:  # type: ignore[override]
+        return self.asked.get("content-type") or ""
+
+    @property
+    def request_id(self) -> str:  # type: ignore[override]
         return self.ids[0][1] if self.ids else ""
+
+    def headers(self) -> "dict[str, str]":  # type: ignore[override]
+        return dict(self.asked.items())
 
     def send(self, reply: Reply) -> None:
         self.app.send(self, reply, [])

@@ -92,24 +92,32 @@ class Lane:
         if errors:
             raise errors[0]
 
-    async def score(self, read: Read, call: Call, send: Optional[Send] = None) -> Reply:
-        """Return the reply to *call*, as *read* understands it; every failure is a reply too.
-
-        *send*, if given, gets the reply sooner, on the thread that has it; what it raises is raised here.
-        """
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        if len(self._seats) < self._settings.concurrency and not self._man():
-            return _busy("the service is busy: its predictions hang; try again later", send)
-        job = Job(read, call, send, self._loop.create_future())
-        self._open[job] = True
-        if self.watchdog.timer is None:
-            self.watchdog.start()
-        self._queue.put(job)
+    async def score(self, read: Read, call: Call) -> Reply:
+        """Return the reply to *call*, as *read* understands it; every failure is a reply too."""
+        job = self.put(read, call)
         try:
             return await job.done
         finally:
             self._open.pop(job, None)
+
+    def put(self, read: Read, call: Call, send: Optional[Send] = None) -> Job:
+        """Let *call* wait its turn; *send* gets the reply first, on the thread that has it, then ``done`` is settled.
+
+        What *send* raises is raised by ``done``.
+        """
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        job = Job(read, call, send, self._loop.create_future())
+        if len(self._seats) < self._settings.concurrency and not self._man():
+            reply = replies.message(503, "the service is busy: its predictions hang; try again later")
+            reply.headers.append(RETRY)
+            _deliver([(job, _sent(job, reply))])
+            return job
+        self._open[job] = True
+        if self.watchdog.timer is None:
+            self.watchdog.start()
+        self._queue.put(job)
+        return job
 
     # On the prediction threads.
 
@@ -253,19 +261,19 @@ class Lane:
         return seconds
 
     def _settle(self, group: "list[Job]", found: "list[Reply]") -> None:
-        """Answer *group*: one reply from this thread, since that is sooner; several at once on the event loop.
+        """Answer *group*: from this thread if nobody else is waiting, since that is sooner, else on the event loop.
 
         Each reply wakes the threads that write it. While many clients wait, fewer and fuller batches are worth more.
         """
-        settled: "list[tuple[Job, Any]]" = []
-        for job, reply in zip(group, found):
-            if self._open.pop(job, False):
-                settled.append((job, reply if len(group) > 1 else _sent(job, reply)))
-        if not settled:
+        mine = [(job, reply) for job, reply in zip(group, found) if self._open.pop(job, False)]
+        if not mine:
             return
+        deliver, settled = _deliver_all, mine
+        if not self._open:
+            deliver, settled = _deliver, [(job, _sent(job, reply)) for job, reply in mine]
         loop: Any = self._loop
         try:
-            loop.call_soon_threadsafe(_deliver if len(group) == 1 else _deliver_all, settled)
+            loop.call_soon_threadsafe(deliver, settled)
         except RuntimeError:
             # The loop has ended, and the connections with it.
             pass
@@ -441,14 +449,6 @@ def _sent(job: Job, reply: Reply) -> Any:
         return reply
     except Exception as error:
         return error
-
-
-def _busy(sentence: str, send: Optional[Send]) -> Reply:
-    reply = replies.message(503, sentence)
-    reply.headers.append(RETRY)
-    if send is not None:
-        send(reply)
-    return reply
 
 
 def _written(work: Work, result: Any, seconds: float) -> Reply:
