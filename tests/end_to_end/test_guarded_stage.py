@@ -203,6 +203,14 @@ def test_a_request_needs_one_of_the_two_keys(project: Project) -> None:
     assert ask(endpoint, path="/", method="GET")[0] == 200
 
 
+def test_no_service_has_the_key_among_its_arguments_and_variables(project: Project) -> None:
+    processes = project.home.processes()
+    services = [one for one in processes if "stageway.serving" in one.cmdline()]
+    assert services
+    assert not [one for one in services if "DEV_KEY" in one.environ()]
+    assert not [one for one in processes if set(project.keys.values()) & set(one.cmdline())]
+
+
 def test_the_named_origin_may_call_from_a_browser(project: Project) -> None:
     endpoint, asked = project.endpoint, {"Access_Control_Request_Method": "POST"}
     status, headers, _ = ask(endpoint, body=b"", method="OPTIONS", Origin=ORIGIN, **asked)
