@@ -261,16 +261,18 @@ class Lane:
         return seconds
 
     def _settle(self, group: "list[Job]", found: "list[Reply]") -> None:
-        """Answer *group*: from this thread if nobody else is waiting, since that is sooner, else on the event loop.
+        """Answer *group*: on the event loop, but one that nobody waits with is sent from this thread, which is sooner.
 
         Each reply wakes the threads that write it. While many clients wait, fewer and fuller batches are worth more.
         """
-        mine = [(job, reply) for job, reply in zip(group, found) if self._open.pop(job, False)]
-        if not mine:
+        settled: "list[tuple[Job, Any]]" = [
+            (job, reply) for job, reply in zip(group, found) if self._open.pop(job, False)
+        ]
+        if not settled:
             return
-        deliver, settled = _deliver_all, mine
-        if not self._open:
-            deliver, settled = _deliver, [(job, _sent(job, reply)) for job, reply in mine]
+        deliver = _deliver_all
+        if len(settled) == 1 and not self._open:
+            deliver, settled = _deliver, [(job, _sent(job, reply)) for job, reply in settled]
         loop: Any = self._loop
         try:
             loop.call_soon_threadsafe(deliver, settled)
