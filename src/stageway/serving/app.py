@@ -269,7 +269,7 @@ class Exchange(Call):
     def request_id(self) -> str:  # type: ignore[override]
         return self.ids[0][1] if self.ids else ""
 
-    def headers(self) -> "dict[str, str]":  # type: ignore[override]
+    def headers(self) -> "dict[str, str]":
         return dict(self.asked.items())
 
     def send(self, reply: Reply) -> None:
