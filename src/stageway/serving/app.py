@@ -30,6 +30,8 @@ DISCARDED = 1024 * 1024
 """Most bytes of a body that are read although the request is refused."""
 CLIENT_GONE = 499
 """What a request is counted as whose client went away before the reply."""
+LINGER = 1.0
+"""Seconds in which a client may still send the rest of a body that has turned out too large."""
 FAILED = {failed: ("x-ms-run-function-failed", str(failed)) for failed in (False, True)}
 SECONDS = "x-ms-run-fn-exec-ms"
 
@@ -140,7 +142,7 @@ class App:
         try:
             exchange.part = exchange.protocol()
             exchange.body = await exchange.part
-            return True
+            return exchange.status == CLIENT_GONE
         except asyncio.CancelledError:
             self._stopped(exchange)
             return False
@@ -150,17 +152,24 @@ class App:
     async def _parts(self, exchange: "Exchange", limit: int, length: int) -> bool:
         """Read a body of unknown *length* (0), or refuse one that is too large.
 
-        What says that it is too large, but no more than twice, is read and forgotten first, since most clients read a
-        refusal only when they have sent what they have.
+        What is too large, but no more than twice, is read and forgotten first, since most clients read a refusal only
+        when they have sent what they have; one that is found too large on the way has little time for the rest.
         """
-        body, size = bytearray(), 0
+        body, size, end = bytearray(), 0, float("inf")
+        ending: Optional[asyncio.TimerHandle] = None
         if length <= 2 * limit and not (length and exchange.asked.get("expect")):
             async for part in self._stream(exchange):
                 size += len(part)
-                if not length:
+                if max(size, length) <= limit:
                     body += part
-                    if size > limit:
-                        break
+                elif size > 2 * limit or time.monotonic() > end:
+                    break
+                elif not length and ending is None:
+                    self._reading.pop(exchange, None)
+                    end = time.monotonic() + LINGER
+                    ending = asyncio.get_running_loop().call_later(LINGER, lambda: exchange.part.cancel())
+        if ending is not None:
+            ending.cancel()
         exchange.body = bytes(body)
         if max(size, length) > limit and exchange.status == CLIENT_GONE:
             exchange.send(_last(413, "the body is larger than the {} bytes this service takes".format(limit)))
@@ -188,7 +197,7 @@ class App:
             while True:
                 exchange.part = parts.__anext__()
                 part = await exchange.part
-                if not part and exchange not in self._reading:
+                if exchange.status != CLIENT_GONE:
                     return
                 yield part
         except StopAsyncIteration:
