@@ -166,7 +166,7 @@ class App:
                     break
                 elif not length and ending is None:
                     self._reading.pop(exchange, None)
-                    end = time.monotonic() + LINGER
+                    end = time.monotonic() + LINGER / 2
                     ending = asyncio.get_running_loop().call_later(LINGER, lambda: exchange.part.cancel())
         if ending is not None:
             ending.cancel()
