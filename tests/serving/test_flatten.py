@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -35,6 +36,17 @@ CASES: list[tuple[str, Any, dict[str, list[Any]]]] = [
     ("split table", {"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2]]}}, {"a": [1], "b": [2]}),
     ("ragged", [[1], [1, 2]], {"json": ["[1]", "[1,2]"]}),
     ("images", [[[1, 2], [3, 4]]], {"f0": [[1, 2]], "f1": [[3, 4]]}),
+    (
+        "a tensor of a shape that is none",
+        {"data": [[1, 2]], "inputs": [{"name": "x", "shape": [1, "a", 1], "data": [1]}]},
+        {"data.f0": [1], "data.f1": [2], "inputs.name": ["x"], "inputs.shape": [[1, "a", 1]], "inputs.data": [[1]]},
+    ),
+    (
+        "a tensor of mixed data",
+        {"inputs": [{"name": "x", "shape": [2], "data": [[1], "ab"]}]},
+        {"x": [[1], "ab"]},
+    ),
+    ("half a character in a name", {"\ud800": 1, "a": 2}, {"\\ud800": [1], "a": [2]}),
     ("a number", 3.5, {"value": [3.5]}),
     ("numbers", [1, 2], {"value": [1, 2]}),
     ("text", "yes", {"value": ["yes"]}),
@@ -108,6 +120,36 @@ def test_more_columns_than_a_table_should_have_become_text() -> None:
 
 def test_what_is_nested_without_end_does_no_harm() -> None:
     assert Reader(["x"]).body(b"[" * 400 + b"]" * 400) != {}
+
+
+def memory(body: bytes) -> int:
+    """Return the most bytes that reading *body* into columns takes."""
+    tracemalloc.start()
+    try:
+        columns = Reader().body(body)
+        return tracemalloc.get_traced_memory()[1] + sum(8 * len(values) for values in columns.values())
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"data": [[1]], "inputs": [{"name": "x", "shape": [1, "a", 600_000_000], "data": [1]}]},
+        {"inputs": [{"name": "x", "shape": [1, [0], 600_000_000], "data": [1]}]},
+        {"data": [0] * 100_000, **{str(number): 0 for number in range(900)}},
+        [*({str(number): 0} for number in range(900)), *({} for _ in range(100_000))],
+        {str(number) * 500: [0] * 300 for number in range(1001)},
+    ],
+    ids=["text in a shape", "a list in a shape", "values beside rows", "records with holes", "long names"],
+)
+def test_a_small_body_becomes_nothing_large(value: Any) -> None:
+    assert memory(json.dumps(value).encode()) < 100_000_000
+
+
+def test_a_long_text_is_not_repeated_beside_each_row() -> None:
+    columns = Reader().value({"data": [0] * 10_000, "x": "a" * 10_000})
+    assert {name: len(values) for name, values in columns.items()} == {"data": 1, "x": 1}
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()

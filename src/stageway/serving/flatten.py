@@ -15,6 +15,11 @@ from stageway.serving import replies
 from stageway.serving.replies import BadRequestError
 
 MOST_COLUMNS = 1000
+MOST_CELLS = 4_000_000
+"""More are in no body that may be kept: what has more is mostly holes, and becomes text."""
+MOST_REPEATED = 64 * 2**20
+"""Bytes that the repetition of a name or a value beside each row may cost; what would cost more is one row of text."""
+MOST_DIMENSIONS = 32
 DEEPEST = 50
 PLAIN = frozenset((int, float, bool, type(None)))
 TEXT = "json"
@@ -39,7 +44,7 @@ class Reader:
     def value(self, value: Any, names: Optional[Sequence[str]] = None) -> "dict[str, list[Any]]":
         """Return the columns of a value; all have the same length."""
         columns = _table(self._kept(value, 0), self.names if names is None else [str(name) for name in names])
-        kept = {name: values for name, values in columns.items() if not self._secret(name)}
+        kept = {_clean(name): values for name, values in columns.items() if not self._secret(name)}
         return kept if len(kept) <= MOST_COLUMNS else as_text(kept)
 
     def _secret(self, name: Any) -> bool:
@@ -83,7 +88,10 @@ class Reader:
 
 
 def as_text(columns: "dict[str, list[Any]]") -> "dict[str, list[Any]]":
-    """Return the same rows as one column of JSON text."""
+    """Return the same rows as one column of JSON text; as one row, where the names would be repeated too often."""
+    length = len(next(iter(columns.values()), ()))
+    if length * sum(map(len, columns)) > MOST_REPEATED:
+        return {TEXT: [text(columns)]}
     rows = zip(*columns.values())
     return {TEXT: [text(dict(zip(columns, row))) for row in rows]}
 
@@ -94,6 +102,11 @@ def text(value: Any) -> str:
         return replies.dumps(value).decode()
     except (TypeError, ValueError):
         return str(value).encode("utf-8", "replace").decode()
+
+
+def _clean(name: str) -> str:
+    """Return *name* with the halves of characters that JSON lets pass and no file takes as they are escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _table(value: Any, names: "list[str]") -> "dict[str, list[Any]]":
@@ -125,6 +138,9 @@ def _joined(value: "dict[str, Any]", names: "list[str]") -> "dict[str, list[Any]
     if len(lengths) != 1 or any(isinstance(inner, dict) for inner in value.values()):
         return {name: [inner] for name, inner in value.items()}
     length = lengths.pop()
+    beside = sum(8 + len(inner) if isinstance(inner, str) else 8 for name, inner in value.items() if name not in lists)
+    if length * beside > MOST_REPEATED:
+        return {name: [inner] for name, inner in value.items()}
     found: "dict[str, list[Any]]" = {}
     for name, inner in value.items():
         if name not in lists:
@@ -147,7 +163,7 @@ def _rows(rows: "list[Any]", names: "list[str]") -> "dict[str, list[Any]]":
         found: "dict[str, None]" = {}
         for row in rows:
             found.update(dict.fromkeys(row))
-        if len(found) > MOST_COLUMNS:
+        if len(found) > MOST_COLUMNS or len(found) * len(rows) > MOST_CELLS:
             return {TEXT: [text(row) for row in rows]}
         return {str(name): [row.get(name) for row in rows] for name in found}
     if not all(isinstance(row, list) for row in rows):
@@ -161,16 +177,23 @@ def _rows(rows: "list[Any]", names: "list[str]") -> "dict[str, list[Any]]":
 
 def _are_tensors(value: Any) -> bool:
     """Say whether these are the named arrays of the Open Inference Protocol."""
-    if not isinstance(value, list) or not value:
+    return isinstance(value, list) and bool(value) and all(map(_is_tensor, value))
+
+
+def _is_tensor(one: Any) -> bool:
+    if not isinstance(one, dict) or "name" not in one:
         return False
-    return all(isinstance(one, dict) and {"name", "shape", "data"} <= one.keys() for one in value)
+    data, shape = one.get("data"), one.get("shape")
+    if not isinstance(data, list) or not isinstance(shape, list) or len(shape) > MOST_DIMENSIONS:
+        return False
+    return all(type(size) is int and size >= 0 for size in shape)
 
 
 def _tensors(tensors: "list[dict[str, Any]]", names: "list[str]") -> "dict[str, list[Any]]":
     found: "dict[str, Any]" = {}
     for tensor in tensors:
         data, shape = tensor["data"], tensor["shape"]
-        while data and isinstance(data[0], list):
+        while data and all(isinstance(row, list) for row in data):
             data = [one for row in data for one in row]
         width = prod(shape[1:])
         if len(shape) > 1 and width > 1 and len(data) == shape[0] * width:
