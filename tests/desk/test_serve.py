@@ -210,6 +210,79 @@ def test_ctrl_c_ends_the_service_with_all_its_processes(desk: Open, ridge: Path)
         pass
 
 
+HANGS = """\
+import threading
+
+
+def run(data):
+    print("hangs now", flush=True)
+    threading.Event().wait()
+"""
+
+
+def hang(one: Desk) -> threading.Thread:
+    """Send a request that is never answered."""
+
+    def ask() -> None:
+        with contextlib.suppress(requests.RequestException):
+            requests.post(f"{one.address}/score", data="{}", timeout=PATIENCE)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    one.says("hangs now")
+    return asking
+
+
+def test_a_second_ctrl_c_ends_a_run_that_hangs_at_once(desk: Open, tmp_path: Path) -> None:
+    (tmp_path / "score.py").write_text(HANGS)
+    one = desk("--entry-script", "score.py")
+    asking = hang(one)
+    end = time.monotonic() + PATIENCE
+    one.process.send_signal(signal.SIGINT)
+    while one.process.poll() is None:
+        assert time.monotonic() < end, "a second signal does not end it"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            one.process.wait(0.7)  # longer than signals that count as one
+        one.process.send_signal(signal.SIGINT)
+    assert one.ended() == 0
+    asking.join(PATIENCE)
+    assert not asking.is_alive(), "the worker is gone, and the request with it"
+
+
+SLOW = """\
+import json
+import os
+import time
+
+
+def run(data):
+    print("begins", flush=True)
+    while not os.path.exists(json.loads(data)):
+        time.sleep(0.05)
+    return "done"
+"""
+
+
+def test_two_signals_at_once_stop_it_in_order(desk: Open, tmp_path: Path) -> None:
+    # As `timeout` sends them: one to the process, one to its group.
+    (tmp_path / "score.py").write_text(SLOW)
+    one = desk("--entry-script", "score.py")
+    replies: list[int] = []
+    body = json.dumps(str(tmp_path / "go"))
+    asking = threading.Thread(
+        target=lambda: replies.append(requests.post(f"{one.address}/score", data=body, timeout=PATIENCE).status_code)
+    )
+    asking.start()
+    one.says("begins")
+    one.process.send_signal(signal.SIGTERM)
+    one.process.send_signal(signal.SIGTERM)
+    one.process.send_signal(signal.SIGINT)
+    (tmp_path / "go").touch()
+    asking.join(PATIENCE)
+    assert one.ended() == 0
+    assert replies == [200], "what was in flight is answered"
+
+
 def test_a_port_in_use_is_one_line_with_the_way_out(desk: Open, ridge: Path) -> None:
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]

@@ -7,6 +7,7 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from stageway.errors import ConfigError
 
 RELOAD_SECONDS = 60.0
 """How long a change waits for what became of the one before it."""
+
+ONE_REQUEST_SECONDS = 0.5
+"""Signals this close together are one request: ``timeout`` and terminals send a process and its group one each."""
 
 
 @dataclass(frozen=True)
@@ -158,18 +162,19 @@ def _ready(choice: Choice, address: str, where: Where, reload: bool) -> Ready:
 
 @contextmanager
 def _stopped_by_signals(service: Service) -> Iterator[None]:
-    """End the service at the first signal, in order; at the second one, at once."""
+    """End the service at the first signal, in order; at a later one, at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = threading.Event()
+    asked: list[float] = []
 
     def stop(number: int, frame: object) -> None:
-        if asked.is_set():
+        # It runs in the thread that waits for the service, so it takes no lock that the thread may hold.
+        asked.append(time.monotonic())
+        if len(asked) == 1:
+            threading.Thread(target=service.stop, name="stop", daemon=True).start()
+        elif asked[-1] - asked[0] > ONE_REQUEST_SECONDS:
             service.kill()
-            return
-        asked.set()
-        threading.Thread(target=service.stop, name="stop", daemon=True).start()
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, stop) for number in numbers}

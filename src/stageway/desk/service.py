@@ -89,12 +89,11 @@ class Service:
             self.kill()
 
     def kill(self) -> None:
-        """End it and all its workers now."""
+        """End it and all its workers now. Waits for nothing, as a signal's handler must not: who waits goes on then."""
         self._stopped = True
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
