@@ -474,6 +474,47 @@ def test_a_piece_that_cannot_be_read_costs_no_other(begin: Callable[..., Begun],
     begun.offer(b"[1]")
     begun.collector.close()
     assert len(rows(tmp_path, "inputs")) == 1
+    assert begun.counts == {COLLECTED: 1, DROPPED: 1}
+
+
+def test_a_name_with_half_a_character_costs_nothing(begin: Callable[..., Begun], tmp_path: Path) -> None:
+    begun = begin()
+    begun.offer(b'{"data":[[1,2,3]]}')
+    begun.offer(b'{"data":[[1,2,3]],"\\ud800":1}')
+    begun.collector._flush()
+    begun.offer(b'{"data":[[4,5,6]]}')
+    begun.collector.close()
+    assert begun.counts == {COLLECTED: 3}
+    first, second, third = map(data, rows(tmp_path, "inputs"))
+    assert first == {"f0": 1, "f1": 2, "f2": 3, "\\ud800": None}
+    assert second == {"f0": 1, "f1": 2, "f2": 3, "\\ud800": 1}
+    assert third == {"f0": 4, "f1": 5, "f2": 6}
+
+
+def test_a_piece_that_no_file_takes_costs_no_other_and_no_pause(begin: Callable[..., Begun], tmp_path: Path) -> None:
+    begun = begin()
+
+    def unfit() -> dict[str, list[Any]]:
+        return {"\ud800": [1]}
+
+    begun.offer(b"[[1, 2]]")
+    begun.collector.put(Collected(Place("iris", "7", "inputs"), unfit, "r", None, "", 0.0), 10)
+    begun.offer(b'[{"a": 1}]')
+    begun.collector._flush()
+    begun.offer(b"[[3, 4]]")
+    begun.collector.close()
+    assert begun.counts == {COLLECTED: 3, DROPPED: 1}
+    kept = [{name: value for name, value in data(row).items() if value is not None} for row in rows(tmp_path, "inputs")]
+    assert kept == [{"f0": 1, "f1": 2}, {"a": 1}, {"f0": 3, "f1": 4}]
+
+
+def test_a_file_is_not_mostly_holes(begin: Callable[..., Begun], tmp_path: Path) -> None:
+    begun = begin()
+    begun.offer(json.dumps({str(number): 1 for number in range(900)}).encode())
+    begun.offer(json.dumps([1] * 10_000).encode())
+    begun.collector.close()
+    widths = [parquet.ParquetFile(path).metadata.num_columns for path in files(tmp_path) if "inputs" in path.parts]
+    assert [width > 900 for width in widths] == [True, False]
 
 
 def test_the_queue_takes_little_more_memory_than_its_bytes(begin: Callable[..., Begun]) -> None:

@@ -2,7 +2,7 @@
 
 A request costs a sampling decision and a place in a queue that is bounded in bytes: what does not fit is dropped and
 counted. A thread empties the queue into files when enough is there or a minute has passed. A disk that is full, or a
-folder that has gone, pauses collection; the service goes on.
+folder that has gone, pauses collection; the service goes on. Data that no file takes costs only itself.
 """
 
 from __future__ import annotations
@@ -145,17 +145,28 @@ class Collector:
         if not taken:
             return
         try:
-            self._write(piece for one, _ in taken for piece in self._pieces(one))
-        except Exception as error:
+            lost = self._write(
+                [(number, piece) for number, (one, _) in enumerate(taken) for piece in self._pieces(one)]
+            )
+        except OSError as error:
             self._count(DROPPED, len(taken))
             self._pause(error)
+        except Exception as error:
+            self._count(DROPPED, len(taken))
+            log.warning("--collect %s: %s requests could not be kept: %s", self.settings.collect, len(taken), error)
         else:
-            self._count(COLLECTED, len(taken))
-            if self._failing:
-                self._failing = False
-                log.warning("--collect %s: data is collected again", self.settings.collect)
+            self._counted(len(taken) - len(lost), len(lost))
         with self._lock:
             self._held -= sum(size for _, size in taken)
+
+    def _counted(self, kept: int, lost: int) -> None:
+        if kept:
+            self._count(COLLECTED, kept)
+        if lost:
+            self._count(DROPPED, lost)
+        if kept and self._failing:
+            self._failing = False
+            log.warning("--collect %s: data is collected again", self.settings.collect)
 
     def _pause(self, error: Exception) -> None:
         if not self._failing:
@@ -176,24 +187,46 @@ class Collector:
             Collected(outputs, lambda: read.body(answered), name, name, "", moment),
         ]
 
-    def _write(self, pieces: "Iterable[Collected]") -> None:
+    def _write(self, pieces: "Iterable[tuple[int, Collected]]") -> "set[int]":
+        """Write pieces, each with the number of what it is a part of; return the numbers of what could not be kept."""
         # What a script collects itself has columns of its own, and so has files of its own.
         tables: "dict[tuple[Place, bool], Rows]" = {}
-        for piece in pieces:
+        lost: "set[int]" = set()
+        for number, piece in pieces:
             key = (piece.place, piece.by_script)
-            rows = tables.setdefault(key, Rows())
             try:
                 columns = piece.columns()
             except Exception as error:
                 log.debug("not collected: %s", error)
+                lost.add(number)
                 continue
-            rows.add(columns, self._marks(piece))
+            rows = tables.setdefault(key, Rows())
+            if rows.count and not rows.fits(columns):
+                lost |= self._file(piece.place, rows)
+                rows = tables[key] = Rows()
+            rows.add(columns, self._marks(piece), number)
             if rows.count >= FILE_ROWS:
-                self._files.write(piece.place, tables.pop(key))
+                lost |= self._file(piece.place, tables.pop(key))
         for (place, _), rows in tables.items():
-            if rows.count:
-                self._files.write(place, rows)
+            lost |= self._file(place, rows)
         self._files.trim()
+        return lost
+
+    def _file(self, place: Place, rows: Rows) -> "set[int]":
+        """Write one file, where need be without what no file takes; return the numbers of that."""
+        if not rows.count:
+            return set()
+        try:
+            self._files.write(place, rows)
+            return set()
+        except OSError:
+            raise
+        except Exception as error:
+            log.debug("not collected whole: %s", error)
+        sound = rows.sound()
+        if sound.count:
+            self._files.write(place, sound)
+        return rows.owners() - sound.owners()
 
     def _marks(self, piece: Collected) -> "dict[str, Any]":
         """Return the columns that v1 adds to each row; a boundary between rows is not needed in Parquet."""

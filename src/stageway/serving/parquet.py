@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -14,12 +15,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stageway.serving.flatten import MOST_COLUMNS, as_text, text
+from stageway.serving.flatten import MOST_CELLS, MOST_COLUMNS, as_text, text
 
 ENDING = ".parquet"
 HALF = ".part"
 FORGOTTEN_SECONDS = 600.0
 LARGEST_EXACT = 2**53
+
+log = logging.getLogger("stageway.serving")
 
 
 class Place(NamedTuple):
@@ -37,14 +40,20 @@ class Rows:
         self.count = 0
         self._columns: "dict[str, list[Any]]" = {}
         self._marks: "list[tuple[dict[str, Any], int]]" = []
+        self._owners: "list[int]" = []
 
-    def add(self, columns: "dict[str, list[Any]]", marks: "dict[str, Any]") -> None:
-        """Add the rows of one request; more columns than a file should have become one of JSON text."""
-        added = max((len(values) for values in columns.values()), default=0)
+    def fits(self, columns: "dict[str, list[Any]]") -> bool:
+        """Tell whether a file with *columns* too would not be mostly holes."""
+        return (self.count + _length(columns)) * len(self._columns.keys() | columns.keys()) <= MOST_CELLS
+
+    def add(self, columns: "dict[str, list[Any]]", marks: "dict[str, Any]", owner: int = 0) -> None:
+        """Add the rows of one request, the *owner*; more columns than a file should have become one of JSON text."""
+        added = _length(columns)
         if not added:
             return
         if len(self._columns) + sum(name not in self._columns for name in columns) > MOST_COLUMNS:
             columns = as_text(columns)
+            added = _length(columns)
         for name, values in columns.items():
             self._columns.setdefault(name, [None] * self.count).extend(values)
         self.count += added
@@ -52,6 +61,28 @@ class Rows:
             if len(values) < self.count:
                 values.extend([None] * added)
         self._marks.append((marks, added))
+        self._owners.append(owner)
+
+    def owners(self) -> "set[int]":
+        """Return whose rows these are."""
+        return set(self._owners)
+
+    def sound(self) -> "Rows":
+        """Return the rows of those requests only whose rows can be a table."""
+        found, at = Rows(), 0
+        for (marks, added), owner in zip(self._marks, self._owners):
+            columns = {name: values[at : at + added] for name, values in self._columns.items()}
+            columns = {name: values for name, values in columns.items() if any(one is not None for one in values)}
+            at += added
+            one = Rows()
+            one.add(columns, marks, owner)
+            try:
+                one.table()
+            except Exception as error:
+                log.debug("not collected: %s", error)
+                continue
+            found.add(columns, marks, owner)
+        return found
 
     def table(self) -> Any:
         """Return everything as an Arrow table: the data's columns, then the marks and the number within its request."""
@@ -118,6 +149,10 @@ class Files:
                 return
             path.unlink(missing_ok=True)
             size -= bytes_
+
+
+def _length(columns: "dict[str, list[Any]]") -> int:
+    return max((len(values) for values in columns.values()), default=0)
 
 
 def _column(values: "list[Any]") -> Any:
