@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stageway.serving import replies
 from stageway.serving.replies import BadRequestError
@@ -30,6 +32,15 @@ from stageway.serving.replies import BadRequestError
         (pd.Series([1, 2]), "[1,2]"),
         (pd.Timestamp("2020-01-02T03:04:05"), '"2020-01-02T03:04:05"'),
         (datetime.date(2020, 1, 2), '"2020-01-02"'),
+        (pd.NaT, "null"),
+        ([pd.NA, None], "[null,null]"),
+        (pd.Series([1, pd.NA], dtype="Int64"), "[1,null]"),
+        (pd.DataFrame({"a": [pd.NaT]}), '[{"a":null}]'),
+        (datetime.timedelta(days=1, hours=2), '"P1DT2H0M0S"'),
+        (datetime.timedelta(seconds=-1, microseconds=500), '"P-1DT23H59M59.0005S"'),
+        (pd.Timedelta(days=1, hours=2), '"P1DT2H0M0S"'),
+        (np.timedelta64(1500, "ms"), '"P0DT0H0M1.5S"'),
+        (np.array([1500000, "NaT"], dtype="m8[ns]"), '["P0DT0H0M0.0015S",null]'),
         (float("inf"), "null"),
         ((1, {"k": (2,)}), '[1,{"k":[2]}]'),
         ({1: "one", None: "none"}, '{"1":"one","null":"none"}'),
@@ -41,6 +52,11 @@ from stageway.serving.replies import BadRequestError
 )
 def test_values_are_written(value: Any, written: str) -> None:
     assert replies.dumps(value).decode() == written
+
+
+@given(st.timedeltas(datetime.timedelta(-100_000), datetime.timedelta(100_000)))
+def test_durations_are_written_as_pandas_writes_them(value: datetime.timedelta) -> None:
+    assert json.loads(replies.dumps(value)) == pd.Timedelta(value).isoformat()
 
 
 @pytest.mark.parametrize("value", [object(), [lambda: 1], {"a": 1j}, b"bytes"])

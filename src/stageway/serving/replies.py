@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +17,9 @@ TEXT = "text/plain; charset=utf-8"
 RUN_FAILED = "x-ms-run-function-failed"
 OURS = ("content-type", "content-length", "connection", "transfer-encoding", RUN_FAILED)
 """Headers of a response object that this server writes, or does without."""
+
+MISSING = ("NAType", "NaTType")
+"""What pandas has where a value is missing."""
 
 
 class BadRequestError(StagewayError):
@@ -52,7 +56,7 @@ def of(value: Any) -> Reply:
 
 
 def dumps(value: Any) -> bytes:
-    """Write JSON, also of arrays, tables, sets and numbers that are not Python's; ``TypeError`` for anything else.
+    """Write JSON, also of arrays, tables, sets, durations and numbers that Python has not; ``TypeError`` for the rest.
 
     What is no number (``NaN``, ``Infinity``) is ``null``.
     """
@@ -92,14 +96,29 @@ def _plain(value: Any) -> Any:
     """Turn what orjson does not know into what it does."""
     if hasattr(value, "to_dict") and hasattr(value, "columns"):
         return value.to_dict(orient="records")
+    if type(value).__name__ in MISSING:
+        return None
+    if getattr(getattr(value, "dtype", None), "kind", "") == "m":
+        # In any shorter unit they would become bare numbers.
+        return value.astype("m8[us]").tolist()
     for name in ("tolist", "isoformat"):
         if hasattr(value, name):
             return getattr(value, name)()
+    if isinstance(value, timedelta):
+        return _duration(value)
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, (set, frozenset)):
         return list(value)
     raise TypeError("{} cannot be written as JSON".format(type(value).__name__))
+
+
+def _duration(value: timedelta) -> str:
+    """Return ISO 8601, written as pandas writes it: days and the rest of one, ``P1DT2H0M0.5S``."""
+    minutes, seconds = divmod(value.seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    part = ".{:06}".format(value.microseconds).rstrip("0") if value.microseconds else ""
+    return "P{}DT{}H{}M{}{}S".format(value.days, hours, minutes, seconds, part)
 
 
 def _passed_through(response: Any) -> Reply:
