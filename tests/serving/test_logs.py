@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stageway.serving import logs
+from stageway.serving.scorer import Alone, log_traceback, said
 
 SCRIPT = """
 import logging, sys, threading, warnings
@@ -122,6 +123,43 @@ def test_the_reason_for_not_starting_is_found_in_either_format(start: Any) -> No
         assert found == "score.py does not import: ModuleNotFoundError: No module named 'nowhere'"
     for line in ("", "{", "[]", '{"logger": "mine", "message": "cannot start: x"}', "cannot start: x"):
         assert logs.why_not_started(line) == ""
+
+
+CLOSING = """
+import logging, sys
+
+def run(data):
+    sys.stderr.close()
+    sys.__stderr__.close()
+    logging.warning("nobody reads this")
+    if "raise" in data:
+        raise ValueError("nor this")
+    return 1
+"""
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_service_goes_on_without_its_log(start: Any, log_format: str) -> None:
+    service = start(CLOSING, "--log-format", log_format, "--access-log").ready()
+    assert [service.score(body).status for body in (b"raise", b"x", b"raise", b"x")] == [500, 200, 500, 200]
+
+
+def test_an_error_of_ours_is_logged_with_its_whole_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(TypeError) as raised:
+        Alone().give(None, ())
+    assert raised.value.__traceback__ is not None
+    log_traceback(raised.value.with_traceback(raised.value.__traceback__.tb_next))
+    assert "in give\n" in capsys.readouterr().err
+
+
+def test_an_error_whose_text_raises_is_logged_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    class Unspeakable(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no")
+
+    log_traceback(Unspeakable())
+    assert "Unspeakable" in capsys.readouterr().err
+    assert said(Unspeakable()) == "Unspeakable: its text cannot be had"
 
 
 def test_a_reload_is_said_as_json_too(service: Any, until: Any) -> None:

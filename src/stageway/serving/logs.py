@@ -49,8 +49,7 @@ def scored() -> "Sequence[str]":
 
 def say(log_format: str, sentence: str, level: str = "INFO") -> None:
     """Write one line of the service itself, at once."""
-    line = _line(level, OURS, sentence) if log_format == "json" else PREFIX + sentence
-    print(line, file=sys.__stderr__, flush=True)
+    _put(_line(level, OURS, sentence) if log_format == "json" else PREFIX + sentence)
 
 
 def why_not_started(line: str) -> str:
@@ -73,7 +72,7 @@ def start(settings: Settings) -> None:
             setattr(sys, name, _Lines(name))
         else:
             stream.reconfigure(line_buffering=True)
-    handler = logging.StreamHandler(sys.__stderr__ if as_json else sys.stderr)
+    handler = Handler(sys.__stderr__ if as_json else sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else logging.Formatter(TEXT))
     root = logging.getLogger()
     root.addHandler(handler)
@@ -92,20 +91,22 @@ def of_granian(settings: Settings) -> "dict[str, Any]":
         "disable_existing_loggers": False,
         "formatters": {"ours": formatter},
         "handlers": {
-            "stderr": {"class": "logging.StreamHandler", "formatter": "ours", "stream": "ext://sys.__stderr__"}
+            "stderr": {"class": "stageway.serving.logs.Handler", "formatter": "ours", "stream": "ext://sys.__stderr__"}
         },
         "loggers": {"_granian": {"handlers": ["stderr"], "level": "WARNING", "propagate": False}},
     }
 
 
 def log_traceback(error: BaseException, inner: Optional[TracebackType]) -> None:
-    """Write the traceback of *error* from *inner* on."""
-    if not isinstance(sys.stderr, _Lines):
-        traceback.print_exception(type(error), error, inner, file=sys.stderr)
-        sys.stderr.flush()
-        return
-    lines = traceback.format_exception(type(error), error, inner)
-    print(_line("ERROR", OURS, lines[-1].strip(), traceback="".join(lines)), file=sys.__stderr__, flush=True)
+    """Write the traceback of *error* from *inner* on; what cannot be written is lost."""
+    try:
+        lines = traceback.format_exception(type(error), error, inner)
+        if isinstance(sys.stderr, _Lines):
+            _put(_line("ERROR", OURS, lines[-1].strip(), traceback="".join(lines)))
+        else:
+            print("".join(lines), end="", file=sys.stderr, flush=True)
+    except Exception:
+        _put("{}a {} cannot be written to the log".format(PREFIX, type(error).__name__))
 
 
 class AccessLog:
@@ -131,7 +132,18 @@ class AccessLog:
             )
         else:
             line = "{}{} {} {} {:.3f} ms {}".format(PREFIX, method, path, status, took, request_id)
-        print(line, file=sys.__stderr__, flush=True)
+        _put(line)
+
+
+class Handler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes records of the logging module; one that cannot be written is lost, and says so if that can be."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        try:
+            super().handleError(record)
+        except (OSError, ValueError):
+            # The stream for saying so is closed as well.
+            pass
 
 
 class JsonFormatter(logging.Formatter):
@@ -184,6 +196,15 @@ class _Lines(io.TextIOBase):
 
     def flush(self) -> None:
         self._real.flush()
+
+
+def _put(line: str) -> None:
+    """Write a line at once; with a full disk, or with nobody who reads it, a service goes on without its log."""
+    try:
+        print(line, file=sys.__stderr__, flush=True)
+    except (OSError, ValueError):
+        # ValueError: a script has closed the stream.
+        pass
 
 
 def _line(level: str, logger: str, message: str, *, at: Optional[float] = None, **more: Any) -> str:

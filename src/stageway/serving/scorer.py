@@ -140,16 +140,19 @@ class Alone:
 
 
 def log_traceback(error: BaseException) -> None:
-    """Write a traceback to stderr that starts in the user's code, not in ours."""
+    """Write a traceback to stderr that starts in the user's code, or all of it where only ours is in it."""
     inner: Optional[TracebackType] = error.__traceback__
     while inner is not None and inner.tb_frame.f_globals.get("__name__", "").startswith(OURS):
         inner = inner.tb_next
-    logs.log_traceback(error, inner)
+    logs.log_traceback(error, inner or error.__traceback__)
 
 
 def said(error: BaseException) -> str:
     """Return an exception in one line."""
-    lines = str(error).strip().splitlines()
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:
+        lines = ["its text cannot be had"]
     return "{}: {}".format(type(error).__name__, lines[0][:300]) if lines else type(error).__name__
 
 

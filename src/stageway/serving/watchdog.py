@@ -37,7 +37,8 @@ class Watchdog:
 
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         now = time.monotonic()
-        due = [moment for moment in [check(now) for check in self._checks] if moment is not None]
+        # First, so that a check which raises is not the last.
         self.timer = None
+        due = [moment for moment in [check(now) for check in self._checks] if moment is not None]
         if due:
             self._set(loop, min(min(due) - now, self._least))
