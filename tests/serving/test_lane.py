@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import queue
+import sys
 import threading
 import time
 from collections import Counter
@@ -34,7 +36,7 @@ class Doubling(Alone):
     """Doubles rows of numbers; the body says ``{"key": ..., "rows": [...], "bad": ..., "wait": NAME}``.
 
     ``bad`` raises, ``wait`` makes the call of ``run`` wait for the gate of that name, ``alone`` only when it is run
-    alone; ``wait_read`` makes ``read`` wait.
+    alone, ``together`` only when it is joined; ``wait_read`` makes ``read`` wait.
     """
 
     contract = Contract()
@@ -71,6 +73,8 @@ class Doubling(Alone):
             for asked, _ in data:
                 if "wait" in asked:
                     self.wait(asked["wait"])
+                if "together" in asked and len(data) > 1:
+                    self.wait(asked["together"])
                 if "alone" in asked and len(data) == 1:
                     self.wait(asked["alone"])
             if any("bad" in asked for asked, _ in data):
@@ -297,11 +301,123 @@ def test_a_call_that_hangs_is_given_up_with_all_that_it_held_and_the_next_are_sc
         await until(lambda: scorer.entered["one"])
         held = [ask(lane, scorer, key="k", wait="two"), ask(lane, scorer, key="k"), ask(lane, scorer, key="l")]
         found = await asyncio.gather(first, *held)
-        assert [reply.status for reply in found] == [500, 500, 500, 200]
+        # The call of the two that were joined is given up too, and then each of them shows whether it hangs.
+        assert [reply.status for reply in found] == [500, 500, 200, 200]
         assert found[0].body == b'{"message":"scoring took more than its limit of 150 ms"}'
         assert found[0].failed
         assert (await ask(lane, scorer)).status == 200
         assert not lane._open
+
+    together(work)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The time as the lane sees it, in ``now``; it passes only when a test says so."""
+
+    class Clock:
+        now = 1000.0
+        monotonic = perf_counter = staticmethod(lambda: Clock.now)
+
+    monkeypatch.setattr("stageway.serving.lane.time", Clock)
+    return Clock
+
+
+def test_each_reading_has_the_limit_and_so_has_the_run_of_them_all(clock: Any) -> None:
+    class Slow(Doubling):
+        def read(self, call: Call) -> Work:
+            clock.now += 70.0
+            return super().read(call)
+
+    scorer = Slow()
+    lane = Lane(Settings(scoring_timeout=100.0), scorer, joins=True)
+
+    async def work() -> None:
+        first = ask(lane, scorer, wait="one")
+        await until(lambda: scorer.entered["one"])
+        rest = [ask(lane, scorer, key="k", wait="two"), ask(lane, scorer, key="k")]
+        await until(lambda: lane.waiting == 2)
+        scorer.gates["one"].set()
+        await until(lambda: scorer.entered["two"])
+        clock.now += 70.0
+        lane._check(clock.now)
+        scorer.gates["two"].set()
+        assert [reply.status for reply in await asyncio.gather(first, *rest)] == [200, 200, 200]
+
+    try:
+        together(work)
+    finally:
+        scorer.gates["one"].set()
+        scorer.gates["two"].set()
+    assert scorer.calls == [[1], [1, 1]]
+
+
+def test_a_joined_call_that_takes_long_is_given_up_and_its_requests_are_scored_alone(
+    scorer: Doubling, clock: Any
+) -> None:
+    lane = Lane(Settings(scoring_timeout=100.0), scorer, joins=True)
+
+    async def work() -> None:
+        first = ask(lane, scorer, wait="one")
+        await until(lambda: scorer.entered["one"])
+        rest = [ask(lane, scorer, key="k", rows=[number], together="two") for number in range(3)]
+        await until(lambda: lane.waiting == 3)
+        scorer.gates["one"].set()
+        await until(lambda: scorer.entered["two"])
+        clock.now += 200.0
+        lane._check(clock.now)
+        assert [reply.body for reply in await asyncio.gather(first, *rest)] == [b"[2.0]", b"[0.0]", b"[2.0]", b"[4.0]"]
+
+    together(work)
+    assert scorer.calls == [[1], [1, 1, 1], [1], [1], [1]]
+
+
+def test_what_was_put_back_is_counted_once(scorer: Doubling) -> None:
+    lane = Lane(Settings(), scorer, joins=True)
+
+    async def work() -> None:
+        tasks = [ask(lane, scorer, wait="one")]
+        await until(lambda: scorer.entered["one"])
+        tasks += [ask(lane, scorer, key="k", wait="two"), ask(lane, scorer, key="l"), ask(lane, scorer)]
+        await until(lambda: lane.waiting == 3)
+        scorer.gates["one"].set()
+        await until(lambda: scorer.entered["two"])
+        assert lane.waiting == 2
+        scorer.gates["two"].set()
+        await asyncio.gather(*tasks)
+        assert lane.waiting == 0
+
+    together(work)
+
+
+@pytest.mark.parametrize("hook", ["on_scoring", "on_batch", "on_run"])
+def test_a_hook_that_raises_fails_its_request_and_leaves_the_thread(scorer: Doubling, hook: str) -> None:
+    lane = Lane(Settings(), scorer, joins=True)
+
+    def broken(*arguments: Any) -> None:
+        setattr(lane, hook, None)
+        raise RuntimeError("no hook")
+
+    setattr(lane, hook, broken)
+
+    async def work() -> None:
+        assert [(await ask(lane, scorer)).status for _ in range(2)] == [500, 200]
+
+    together(work)
+
+
+def test_a_log_that_cannot_be_written_costs_no_thread(scorer: Doubling, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    lane = Lane(Settings(), scorer, joins=True)
+    monkeypatch.setattr("sys.stderr", Full())
+    monkeypatch.setattr("sys.__stderr__", sys.stderr)
+
+    async def work() -> None:
+        # No rows: what reads the body raises, and that is logged.
+        assert [(await ask(lane, scorer, rows=rows)).status for rows in ("x", [1.0])] == [500, 200]
 
     together(work)
 
@@ -370,17 +486,22 @@ def test_waiting_too_long_is_503_and_taking_too_long_504(scorer: Doubling) -> No
         # Nobody waits for the hanging call any more, so its thread was replaced.
         assert (await ask(lane, scorer)).status == 200
         assert not lane._open
-        assert lane.waiting <= 1
+        assert lane.waiting == 0
 
     together(work)
 
 
 def test_threads_that_never_end_do_not_pile_up(scorer: Doubling) -> None:
     lane = Lane(Settings(scoring_timeout=0.05), scorer, joins=False)
+    lost: list[bool] = []
+    lane.on_lost = lambda: lost.append(lane.manned)
 
     async def work() -> None:
         for _ in range(MOST_LOST):
+            assert lane.manned
+            assert not lost
             assert (await ask(lane, scorer, wait="one")).status == 500
+        assert lost == [False]
         reply = await ask(lane, scorer)
         assert (reply.status, ("retry-after", "1") in reply.headers) == (503, True)
         assert sum(thread.name == "prediction" for thread in threading.enumerate()) >= MOST_LOST

@@ -34,12 +34,13 @@ log = logging.getLogger(__name__)
 class Job:
     """One request in the lane: *send* gets its reply, once, on any thread; then *done* is settled on the event loop."""
 
-    __slots__ = ("alone", "arrived", "begun", "call", "done", "read", "send", "work")
+    __slots__ = ("alone", "arrived", "begun", "call", "done", "read", "send", "taken", "work")
 
     def __init__(self, read: Read, call: Call, send: Optional[Send], done: "asyncio.Future[Reply]") -> None:
         self.read, self.call, self.send, self.done = read, call, send, done
         self.arrived = time.monotonic()
-        self.begun = 0.0
+        self.taken = self.begun = 0.0
+        """When a thread took it, to read it, and when it last began to run it; 0 before that."""
         self.alone = False
         self.work: Optional[Work] = None
 
@@ -69,11 +70,18 @@ class Lane:
         """Called after it with the seconds that it took, and whether it failed or was given up."""
         self.on_scoring: "Optional[Callable[[Sequence[str]], None]]" = None
         """Called on a prediction thread before it, with the ids of the requests."""
+        self.on_lost: "Callable[[], None]" = lambda: None
+        """Called on the event loop when a thread was given up and there may be no other in its place."""
 
     @property
     def waiting(self) -> int:
         """Requests that no prediction thread has taken yet."""
-        return self._queue.qsize() + len(self._front)
+        return sum(not job.taken for job in self._open.copy())
+
+    @property
+    def manned(self) -> bool:
+        """Whether there is a thread that scores; to be asked on the event loop."""
+        return len(self._seats) == self._settings.concurrency or self._man()
 
     def call(self, function: Callable[[], None]) -> None:
         """Run *function* on a prediction thread and wait for it; for the start, when no loop is running."""
@@ -124,18 +132,18 @@ class Lane:
     def serve(self, seat: "_Seat") -> bool:
         """Score the jobs of one call of ``run``; ``False`` when the call was given up meanwhile."""
         group: "list[Job]" = []
-        self._take(seat, group)
-        if seat.given_up:
-            self._put_back([job for job in group if job not in seat.seen])
-            return False
-        if not group:
-            return True
         try:
-            return self._run(seat, group)
+            self._take(seat, group)
+            if seat.given_up:
+                self._put_back([job for job in group if job not in seat.seen])
+                return False
+            return self._run(seat, group) if group else True
         except BaseException as error:
-            # A mistake of ours; a thread that ended with it would leave its seat empty.
+            # A mistake of ours; a thread that ended with it would leave its seat empty. The replies come first.
             in_time = seat.end()
-            self._settle(group, [_failure(error) for _ in group])
+            if in_time:
+                self._settle(group, [_raised() for _ in group])
+            log_traceback(error)
             return in_time
 
     def _take(self, seat: "_Seat", group: "list[Job]") -> None:
@@ -150,9 +158,10 @@ class Lane:
                 return
             if job not in self._open:
                 continue
-            if not group:
-                seat.current = Current(time.monotonic(), group, ())
+            job.taken = time.monotonic()
             group.append(job)
+            if len(group) == 1:
+                seat.current = Current(group, ())
             if job.work is None and not self._read(job):
                 group.pop()
                 if not group:
@@ -186,9 +195,9 @@ class Lane:
                 return job
 
     def _read(self, job: Job) -> bool:
-        if self.on_scoring is not None:
-            self.on_scoring([job.call.request_id])
         try:
+            if self.on_scoring is not None:
+                self.on_scoring([job.call.request_id])
             job.work = job.read(job.call)
             return True
         except BaseException as error:
@@ -197,8 +206,12 @@ class Lane:
 
     def _put_back(self, jobs: "Sequence[Job]") -> None:
         for job in reversed(jobs):
-            self._front.appendleft(job)
-            self._queue.put(None)
+            job.taken = 0.0
+            self._put_first(job)
+
+    def _put_first(self, job: Any) -> None:
+        self._front.appendleft(job)
+        self._queue.put(None)
 
     def _run(self, seat: "_Seat", group: "list[Job]") -> bool:
         """Score *group* and answer it; when a joined call fails, each is scored alone, so that it fails alone."""
@@ -231,7 +244,8 @@ class Lane:
 
     def _each(self, seat: "_Seat", group: "list[Job]") -> bool:
         for number, job in enumerate(group):
-            if not seat.go_on(Current(time.monotonic(), [job], group[number + 1 :])):
+            job.begun = time.monotonic()
+            if not seat.go_on(Current([job], group[number + 1 :])):
                 return False
             if not self._alone(seat, job):
                 return False
@@ -307,38 +321,45 @@ class Lane:
     def _watch(self, seat: "_Seat", now: float) -> Optional[float]:
         """Give up the call of *seat* if it is over its limit, or if nobody waits for it any more after that time."""
         current = seat.current
-        if current is None:
+        jobs = list(current.jobs) if current is not None else []
+        if current is None or not jobs:
             return None
+        # Each reading has its limit, and so has the run of them all; the last one tells which of these goes on.
+        began = max(jobs[-1].taken, jobs[-1].begun)
         limit = self._settings.scoring_timeout or float("inf")
-        if current.began + limit <= now or self._forsaken(current, now):
+        if began + limit <= now or self._forsaken(jobs, current.rest, now):
             if seat.give_up(current):
-                self._replace(seat, current, now)
+                self._replace(seat, current, now - began)
             return None
-        return current.began + limit
+        return began + limit
 
-    def _forsaken(self, current: "Current", now: float) -> bool:
-        jobs = list(current.jobs)
+    def _forsaken(self, jobs: "list[Job]", rest: "Sequence[Job]", now: float) -> bool:
         timeout = self._settings.timeout
         late = bool(timeout) and all(job.begun and job.arrived + timeout <= now for job in jobs)
-        return late and bool(jobs) and not any(job in self._open for job in [*jobs, *current.rest])
+        return late and not any(job in self._open for job in [*jobs, *rest])
 
-    def _replace(self, seat: "_Seat", current: "Current", now: float) -> None:
-        """Answer what *seat* was busy with, put back what it had not begun, and let another thread have its place."""
-        seconds = now - current.began
+    def _replace(self, seat: "_Seat", current: "Current", seconds: float) -> None:
+        """Answer what *seat* hangs with, put back the others, and let another thread have its place.
+
+        Whoever makes a joined call hang shows when each is run alone; so does a call that took long only by its size.
+        """
         if self.on_run is not None:
             self.on_run(seconds, True)
         log.warning("a prediction was given up after %.0f ms; it is at\n%s", seconds * 1000, seat.stack())
         self._seats.remove(seat)
         self._lost.append(seat)
         for job in seat.seen:
-            if job.begun or job is seat.seen[-1]:
+            if job.work is None or len(seat.seen) == 1:
                 limit = self._settings.scoring_timeout
                 self._refuse(job, 500, "scoring took more than its limit of {:g} ms", limit, seconds)
         innocent = [job for job in [*seat.seen, *current.rest] if job in self._open]
         for job in innocent:
             job.alone = job.alone or bool(job.begun)
         self._put_back(innocent)
-        if not self._man():
+        manned = self._man()
+        if len(self._seats) < self._settings.concurrency:
+            self.on_lost()
+        if not manned:
             for job in self._open.copy():
                 self._refuse(job, 503, "the service is busy: its predictions hang for more than {:g} ms", seconds)
 
@@ -357,7 +378,7 @@ class Lane:
             except (IndexError, queue.Empty):
                 return
             if job is not None and (type(job) is not Job or job in self._open):
-                self._put_back([job])
+                self._put_first(job)
                 return
 
     def _refuse(self, job: Job, status: int, sentence: str, limit: float, seconds: float = 0.0) -> None:
@@ -374,9 +395,8 @@ RETRY = ("retry-after", "1")
 
 
 class Current(NamedTuple):
-    """What a seat is busy with: since when, the jobs of this call of ``run``, and what comes after it, each alone."""
+    """What a seat is busy with: the jobs of this call of ``run``, and what comes after it, each alone."""
 
-    began: float
     jobs: "list[Job]"
     rest: "Sequence[Job]"
 
@@ -424,8 +444,14 @@ class _Seat:
         return "".join(traceback.format_stack(frame)[-8:]).rstrip() if frame is not None else "its end"
 
     def _work(self, lane: Lane) -> None:
-        while lane.serve(self):
-            pass
+        while True:
+            try:
+                if not lane.serve(self):
+                    return
+            except BaseException:
+                # Not even a failure could be answered, for want of memory perhaps; whoever comes next may be luckier.
+                if self.given_up:
+                    return
 
 
 def _deliver(settled: "list[tuple[Job, Any]]") -> None:
@@ -471,6 +497,10 @@ def _failure(error: BaseException) -> Reply:
         return replies.message(error.status, error.message)
     if not isinstance(error, ScoringError):
         log_traceback(error)
+    return _raised()
+
+
+def _raised() -> Reply:
     reply = replies.message(500, "the model's code raised an error; the log of the service has the traceback")
     reply.failed = True
     return reply
