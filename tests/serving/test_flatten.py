@@ -96,6 +96,13 @@ def test_of_what_is_not_json_only_length_and_digest_are_kept(body: bytes) -> Non
         {"a": 1, "headers": {"Authorization": "secret", "Cookie": "secret"}},
         {"inputs": [{"name": "password", "shape": [1], "data": ["secret"]}, {"name": "a", "shape": [1], "data": [1]}]},
         {"a": 1, "set-cookie": "secret"},
+        {"columns": ["password", "a"], "values": [["secret", 2]]},
+        {"columns": ["password", "a"], "index": [0], "data": [["secret", 2, 3], [1, 2]]},
+        {"columns": [["password"], "a"], "data": [["secret", 2]]},
+        [{"name": "Password", "value": "secret"}, {"name": "a", "value": 1}],
+        {"a": 1, "field": {"Name": "password", "value": "secret"}},
+        {"inputs": [{"name": "password", "shape": [1], "rawData": "secret"}, {"name": "a", "shape": [1], "data": [1]}]},
+        {"a": "\ufeff" + json.dumps({"password": "secret"}), "b": 1},
     ],
 )
 def test_what_is_left_out_is_nowhere(value: Any) -> None:

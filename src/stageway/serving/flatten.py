@@ -50,8 +50,9 @@ class Reader:
     def _secret(self, name: Any) -> bool:
         return isinstance(name, str) and name.casefold() in self._without
 
-    def _secret_tensor(self, value: Any) -> bool:
-        return isinstance(value, dict) and "data" in value and self._secret(value.get("name"))
+    def _named_secret(self, value: "dict[str, Any]") -> bool:
+        """Tell of a tensor, and of any other value that stands beside its name."""
+        return any(name.casefold() == "name" and self._secret(inner) for name, inner in value.items())
 
     def _kept(self, value: Any, depth: int) -> Any:
         """Return *value* without what is left out, also within text that is itself JSON."""
@@ -62,29 +63,39 @@ class Reader:
         if isinstance(value, list):
             if all(type(one) in PLAIN for one in value):
                 return value
-            return [self._kept(one, depth + 1) for one in value if not self._secret_tensor(one)]
+            shown = (one for one in value if not (isinstance(one, dict) and self._named_secret(one)))
+            return [self._kept(one, depth + 1) for one in shown]
         if isinstance(value, dict):
+            if self._named_secret(value):
+                return {}
             kept = {name: self._kept(inner, depth + 1) for name, inner in value.items() if not self._secret(name)}
-            if isinstance(kept.get("columns"), list) and isinstance(kept.get("data"), list):
-                self._leave_out_of_split(kept)
+            if isinstance(kept.get("columns"), list):
+                self._leave_out_of_split(kept, kept["columns"])
             return kept
         return value
 
     def _opened(self, text: str, depth: int) -> Any:
-        if text.lstrip()[:1] not in ("{", "["):
+        inner = text.lstrip("\ufeff \t\r\n")
+        if inner[:1] not in ("{", "["):
             return text
         try:
-            return self._kept(json.loads(text), depth + 1)
+            return self._kept(json.loads(inner), depth + 1)
         except (ValueError, RecursionError):
             return text
 
-    def _leave_out_of_split(self, kept: "dict[str, Any]") -> None:
-        columns = kept["columns"]
-        places = [place for place, name in enumerate(columns) if not self._secret(name)]
-        if len(places) < len(columns):
-            kept["columns"] = [columns[place] for place in places]
-            rows = [row for row in kept["data"] if isinstance(row, list) and len(row) == len(columns)]
-            kept["data"] = [[row[place] for place in places] for row in rows]
+    def _leave_out_of_split(self, kept: "dict[str, Any]", columns: "list[Any]") -> None:
+        """Leave out of every list of rows beside the names of columns; rows of another length go altogether."""
+        places = [place for place, name in enumerate(columns) if not self._names_secret(name)]
+        if len(places) == len(columns):
+            return
+        for field, values in kept.items():
+            if isinstance(values, list) and field != "columns":
+                rows = [row for row in values if not isinstance(row, list) or len(row) == len(columns)]
+                kept[field] = [[row[place] for place in places] if isinstance(row, list) else row for row in rows]
+        kept["columns"] = [columns[place] for place in places]
+
+    def _names_secret(self, name: Any) -> bool:
+        return any(map(self._names_secret, name)) if isinstance(name, list) else self._secret(name)
 
 
 def as_text(columns: "dict[str, list[Any]]") -> "dict[str, list[Any]]":
