@@ -37,6 +37,8 @@ def test_every_name_can_be_imported() -> None:
 def test_what_v1s_scripts_import_is_there() -> None:
     outcome = _python(
         "from azureml.core.model import Model\n"
+        "from azureml.core import Model as same, Workspace, Run, Dataset, Experiment, Environment\n"
+        "import azureml.core; assert azureml.core.VERSION == azureml.core.__version__ and same is Model\n"
         "from azureml.contrib.services.aml_request import AMLRequest, rawhttp\n"
         "from azureml.contrib.services.aml_response import AMLResponse\n"
         "from azureml.monitoring import ModelDataCollector\n"
@@ -72,7 +74,9 @@ def test_real_packages_win_name_by_name(tmp_path: Path) -> None:
     ("code", "words"),
     [
         ("import azureml.pipeline", "No module named 'azureml.pipeline'"),
-        ("from azureml.core import Workspace", "cannot import name 'Workspace'"),
+        ("from azureml.core import Nope", "cannot import name 'Nope'"),
+        ("from azureml.core import Run; Run.get_context()", "Run.get_context asks a workspace, which a service does"),
+        ("from azureml.core import Workspace; Workspace('w')", "Workspace(...) asks a workspace, which a service does"),
         ("from azureml.core.model import Model; Model.register()", "Model.register is not there in a service"),
         ("from azureml.core.model import Model; Model(None, 'm')", "use Model.get_model_path(name)"),
         ("from azureml.train.automl import AutoMLConfig", "cannot import name 'AutoMLConfig'"),
@@ -87,11 +91,29 @@ def test_what_is_missing_is_said(code: str, words: str) -> None:
     assert words in outcome.stderr.splitlines()[-1]
 
 
-def test_a_script_that_imports_more_ends_the_start_with_a_way_out(start: Any) -> None:
-    service = start("from azureml.core import Workspace\ndef run(data):\n    return 1\n")
+@pytest.mark.parametrize(
+    ("line", "said", "package"),
+    [
+        ("from azureml.core import Nope", "cannot import name 'Nope' from 'azureml.core'", "azureml-core"),
+        ("import azureml.telemetry", "No module named 'azureml.telemetry'", "azureml-telemetry"),
+        ("import azureml.automl.core.shared", "No module named 'azureml.automl'", "azureml-automl-core"),
+        ("import azureml.pipe", "No module named 'azureml.pipe'", "the package that has it"),
+        (
+            "from azureml.train.automl import AutoMLConfig",
+            "cannot import name 'AutoMLConfig' from 'azureml.train.automl'",
+            "azureml-train-automl-runtime",
+        ),
+    ],
+)
+def test_a_script_that_imports_more_ends_the_start_with_a_way_out(
+    start: Any, line: str, said: str, package: str
+) -> None:
+    service = start(f"{line}\ndef run(data):\n    return 1\n")
     assert service.ended() == 1
-    assert "score.py does not import: ImportError: cannot import name 'Workspace'" in service.lines[-1]
-    assert "add the package that has it to the dependencies" in service.lines[-1]
+    last = service.lines[-1]
+    assert f"Error: {said}; Stageway stands in for azureml.core, contrib.services" in last
+    assert f"add {package} to the dependencies, or remove the import if it is only habit" in last
+    assert not any("standins" in line for line in service.lines)
 
 
 @pytest.mark.parametrize(

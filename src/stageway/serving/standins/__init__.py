@@ -41,6 +41,30 @@ NAMES = (
 MOVED = {"sklearn.externals.joblib": "joblib"}
 """Packages that went to another name; their modules are found below the old one too, as old pickles ask for them."""
 
+PACKAGES = {
+    "azureml.accel": "azureml-accel-models",
+    "azureml.automl": "azureml-automl-core",
+    "azureml.automl.runtime": "azureml-automl-runtime",
+    "azureml.contrib.services": "azureml-contrib-services",
+    "azureml.core": "azureml-core",
+    "azureml.data": "azureml-core",
+    "azureml.dataprep": "azureml-dataprep",
+    "azureml.exceptions": "azureml-core",
+    "azureml.explain": "azureml-explain-model",
+    "azureml.interpret": "azureml-interpret",
+    "azureml.monitoring": "azureml-monitoring",
+    "azureml.pipeline": "azureml-pipeline",
+    "azureml.telemetry": "azureml-telemetry",
+    "azureml.train.automl": "azureml-train-automl-runtime",
+    "azureml.train": "azureml-train-core",
+    "azureml.training": "azureml-training-tabular",
+}
+"""Packages of v1 by the first of their modules that Python misses."""
+WAY_OUT = (
+    "; Stageway stands in for azureml.core, contrib.services, monitoring and train.automl as far as services need them: "
+    "add {} to the dependencies, or remove the import if it is only habit"
+)
+
 
 class Finder:
     """Finds the stand-ins; the last of ``sys.meta_path``, so it is asked only for what nobody else has."""
@@ -83,8 +107,16 @@ def install() -> None:
 
 
 def way_out(error: BaseException) -> str:
-    """Return what to do about an import that failed since a stand-in has less than its package; else nothing."""
+    """Return what to do about an import that failed since a stand-in has less than its package; else nothing.
+
+    The message of *error* loses the place of our file, which is not where anybody could mend it.
+    """
     name = getattr(error, "name", None) or ""
     if not isinstance(error, ImportError) or name.partition(".")[0] != "azureml":
         return ""
-    return "; add the package that has it to the dependencies (Stageway stands in for Model.get_model_path and rawhttp)"
+    place = " ({})".format(error.path)
+    if error.path and HERE in Path(error.path).parents and error.msg.endswith(place):
+        error.msg = error.msg[: -len(place)]
+    found = [known for known in PACKAGES if (name + ".").startswith(known + ".")]
+    package = PACKAGES[max(found, key=len)] if found else "the package that has it"
+    return WAY_OUT.format(package)

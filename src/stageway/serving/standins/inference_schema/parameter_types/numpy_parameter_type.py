@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from stageway.serving import tensors
+
 from .abstract_parameter_type import AbstractParameterType
 
 UNITS = {
@@ -53,6 +55,8 @@ class NumpyParameterType(AbstractParameterType):
         dtype = self.sample_input.dtype
         if self.enforce_column_type:
             array = np.array(_readable(input_data, dtype), dtype=dtype)
+        elif tensors.room(input_data) > tensors.WIDEST:
+            raise ValueError("a text is too long to stand among so many values")
         else:
             array = np.array(input_data)
         if self.enforce_shape:
