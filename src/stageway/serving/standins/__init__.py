@@ -61,7 +61,7 @@ PACKAGES = {
 }
 """Packages of v1 by the first of their modules that Python misses."""
 WAY_OUT = (
-    "; Stageway stands in for azureml.core, contrib.services, monitoring and train.automl as far as services need them: "
+    "; Stageway stands in for azureml.core, contrib.services, monitoring and train.automl as far as services need: "
     "add {} to the dependencies, or remove the import if it is only habit"
 )
 

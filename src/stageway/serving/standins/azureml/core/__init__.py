@@ -1,4 +1,4 @@
-"""Stands in for ``azureml.core``: ``Model``, and names that scripts import by habit and that fail when they are used."""
+"""Stands in for ``azureml.core``: ``Model``, and names that scripts import by habit, which fail when they are used."""
 
 from __future__ import annotations
 
