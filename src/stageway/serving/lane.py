@@ -11,38 +11,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
-import sys
 import threading
 import time
-import traceback
 from collections import deque
-from typing import Any, Callable, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 from stageway.serving import replies
 from stageway.serving.replies import BadRequestError, Reply
 from stageway.serving.scorer import Call, Scorer, ScoringError, Work, log_traceback
+from stageway.serving.seats import Current, Job, Read, Seat, Send
 from stageway.serving.settings import Settings
 from stageway.serving.watchdog import Watchdog
 
-Read = Callable[[Call], Work]
-Send = Callable[[Reply], None]
 MOST_LOST = 8
 """Threads of predictions that were given up and have not ended; with more, a worker takes no new request."""
 log = logging.getLogger(__name__)
-
-
-class Job:
-    """One request in the lane: *send* gets its reply, once, on any thread; then *done* is settled on the event loop."""
-
-    __slots__ = ("alone", "arrived", "begun", "call", "done", "read", "send", "taken", "work")
-
-    def __init__(self, read: Read, call: Call, send: Optional[Send], done: "asyncio.Future[Reply]") -> None:
-        self.read, self.call, self.send, self.done = read, call, send, done
-        self.arrived = time.monotonic()
-        self.taken = self.begun = 0.0
-        """When a thread took it, to read it, and when it last began to run it; 0 before that."""
-        self.alone = False
-        self.work: Optional[Work] = None
 
 
 class Lane:
@@ -59,8 +42,8 @@ class Lane:
         self._front: "deque[Job]" = deque()
         """Taken out of the queue and put back: these come first. Wake a thread after each, by ``None`` in the queue."""
         self._loop: Optional[asyncio.AbstractEventLoop] = None
-        self._lost: "list[_Seat]" = []
-        self._seats = [_Seat(self) for _ in range(settings.concurrency)]
+        self._lost: "list[Seat]" = []
+        self._seats = [Seat(self.serve) for _ in range(settings.concurrency)]
         self._limits = [settings.timeout, settings.queue_wait, settings.scoring_timeout]
         self.watchdog = Watchdog()
         self.watchdog.add(self._check, *self._limits)
@@ -129,7 +112,7 @@ class Lane:
 
     # On the prediction threads.
 
-    def serve(self, seat: "_Seat") -> bool:
+    def serve(self, seat: Seat) -> bool:
         """Score the jobs of one call of ``run``; ``False`` when the call was given up meanwhile."""
         group: "list[Job]" = []
         try:
@@ -146,7 +129,7 @@ class Lane:
             log_traceback(error)
             return in_time
 
-    def _take(self, seat: "_Seat", group: "list[Job]") -> None:
+    def _take(self, seat: Seat, group: "list[Job]") -> None:
         """Fill *group* with jobs that can be joined, read; what cannot be read is answered here."""
         rows, key, most = 0, None, self._settings.batch_rows
         while not seat.given_up:
@@ -213,7 +196,7 @@ class Lane:
         self._front.appendleft(job)
         self._queue.put(None)
 
-    def _run(self, seat: "_Seat", group: "list[Job]") -> bool:
+    def _run(self, seat: Seat, group: "list[Job]") -> bool:
         """Score *group* and answer it; when a joined call fails, each is scored alone, so that it fails alone."""
         now = time.monotonic()
         works: "list[Any]" = []
@@ -242,7 +225,7 @@ class Lane:
         self._settle(group, found)
         return True
 
-    def _each(self, seat: "_Seat", group: "list[Job]") -> bool:
+    def _each(self, seat: Seat, group: "list[Job]") -> bool:
         for number, job in enumerate(group):
             job.begun = time.monotonic()
             if not seat.go_on(Current([job], group[number + 1 :])):
@@ -251,7 +234,7 @@ class Lane:
                 return False
         return True
 
-    def _alone(self, seat: "_Seat", job: Job) -> bool:
+    def _alone(self, seat: Seat, job: Job) -> bool:
         work: Any = job.work
         if self.on_scoring is not None:
             self.on_scoring([job.call.request_id])
@@ -268,7 +251,7 @@ class Lane:
         self._settle([job], [reply])
         return True
 
-    def _ran(self, seat: "_Seat", begun: float, *, failed: bool) -> float:
+    def _ran(self, seat: Seat, begun: float, *, failed: bool) -> float:
         seconds = time.perf_counter() - begun
         if self.on_run is not None and not seat.given_up:
             self.on_run(seconds, failed)
@@ -318,7 +301,7 @@ class Lane:
         later = [moment for moment in due if moment > now]
         return min(later, default=float("inf")) if self._open else None
 
-    def _watch(self, seat: "_Seat", now: float) -> Optional[float]:
+    def _watch(self, seat: Seat, now: float) -> Optional[float]:
         """Give up the call of *seat* if it is over its limit, or if nobody waits for it any more after that time."""
         current = seat.current
         jobs = list(current.jobs) if current is not None else []
@@ -338,7 +321,7 @@ class Lane:
         late = bool(timeout) and all(job.begun and job.arrived + timeout <= now for job in jobs)
         return late and not any(job in self._open for job in [*jobs, *rest])
 
-    def _replace(self, seat: "_Seat", current: "Current", seconds: float) -> None:
+    def _replace(self, seat: Seat, current: Current, seconds: float) -> None:
         """Answer what *seat* hangs with, put back the others, and let another thread have its place.
 
         Whoever makes a joined call hang shows when each is run alone; so does a call that took long only by its size.
@@ -367,7 +350,7 @@ class Lane:
         """Fill the seats again as far as that is allowed; tell whether there is one."""
         self._lost = [seat for seat in self._lost if seat.alive]
         while len(self._seats) < self._settings.concurrency and len(self._lost) < MOST_LOST:
-            self._seats.append(_Seat(self))
+            self._seats.append(Seat(self.serve))
         return bool(self._seats)
 
     def _purge(self) -> None:
@@ -392,66 +375,6 @@ class Lane:
 
 
 RETRY = ("retry-after", "1")
-
-
-class Current(NamedTuple):
-    """What a seat is busy with: the jobs of this call of ``run``, and what comes after it, each alone."""
-
-    jobs: "list[Job]"
-    rest: "Sequence[Job]"
-
-
-class _Seat:
-    """One prediction thread and what it is busy with."""
-
-    def __init__(self, lane: Lane) -> None:
-        self._lock = threading.Lock()
-        self.current: Optional[Current] = None
-        self.given_up = False
-        self.seen: "list[Job]" = []
-        """The jobs that the call had when it was given up; the watchdog looks after them."""
-        self._thread = threading.Thread(target=self._work, args=(lane,), name="prediction", daemon=True)
-        self._thread.start()
-
-    @property
-    def alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def go_on(self, current: Current) -> bool:
-        """Say what comes next, on the thread itself; ``False`` when it was given up."""
-        with self._lock:
-            self.current = current
-            return not self.given_up
-
-    def end(self) -> bool:
-        """Say that the call has ended, on the thread itself; ``False`` when it was given up before."""
-        with self._lock:
-            self.current = None
-            return not self.given_up
-
-    def give_up(self, current: Current) -> bool:
-        """Leave the thread to itself; ``False`` if it has got further than *current* by now."""
-        with self._lock:
-            if self.current is not current:
-                return False
-            self.given_up = True
-            self.seen = list(current.jobs)
-            return True
-
-    def stack(self) -> str:
-        """Return where the thread is, for the log."""
-        frame = sys._current_frames().get(self._thread.ident or 0)
-        return "".join(traceback.format_stack(frame)[-8:]).rstrip() if frame is not None else "its end"
-
-    def _work(self, lane: Lane) -> None:
-        while True:
-            try:
-                if not lane.serve(self):
-                    return
-            except BaseException:
-                # Not even a failure could be answered, for want of memory perhaps; whoever comes next may be luckier.
-                if self.given_up:
-                    return
 
 
 def _deliver(settled: "list[tuple[Job, Any]]") -> None:
