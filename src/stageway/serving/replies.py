@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -20,6 +21,12 @@ OURS = ("content-type", "content-length", "connection", "transfer-encoding", RUN
 
 MISSING = ("NAType", "NaTType")
 """What pandas has where a value is missing."""
+NOT_SEARCHED = 1_000_000
+"""Bytes of a reply from which on nobody looks for the number that became null in it."""
+
+log = logging.getLogger(__name__)
+_searches = 100
+"""How many more replies with null are looked into."""
 
 
 class BadRequestError(StagewayError):
@@ -52,7 +59,10 @@ def of(value: Any) -> Reply:
     """Return *value* as a reply: a response object as it is, everything else as JSON, ``None`` as ``{}``."""
     if hasattr(value, "get_data") and hasattr(value, "status_code"):
         return _passed_through(value)
-    return Reply(200, b"{}" if value is None else dumps(value))
+    body = b"{}" if value is None else dumps(value)
+    if _searches > 0 and b"null" in body and len(body) < NOT_SEARCHED:
+        _warn_of_no_number(value)
+    return Reply(200, body)
 
 
 def dumps(value: Any) -> bytes:
@@ -90,6 +100,19 @@ def loads(body: bytes) -> Any:
         raise BadRequestError("the body is not JSON: {}".format(error)) from None
     except RecursionError:
         raise BadRequestError("the body is nested too deeply") from None
+
+
+def _warn_of_no_number(value: Any) -> None:
+    """Say it in the log, once, if a null in a reply was NaN or infinity."""
+    global _searches
+    _searches -= 1
+    try:
+        json.dumps(value, allow_nan=False, default=_plain, skipkeys=True)
+    except ValueError:
+        _searches = 0
+        log.warning("the result holds NaN or infinity, which JSON has no number for; the reply says null")
+    except (TypeError, RecursionError):
+        pass
 
 
 def _plain(value: Any) -> Any:
