@@ -204,3 +204,25 @@ def test_files_beside_the_script_can_be_imported_and_the_machines_packages_canno
     outcome = start(script, folder=tmp_path).ready().score({}).json
     assert outcome[0] == 42
     assert len(outcome[1]) == 1
+
+
+def test_what_is_probably_a_mistake_is_said_once(start: Any) -> None:
+    service = start("import json\ndef run(data):\n    return [json.loads(data), None]\n").ready()
+    assert service.score(1).json == [1, None]
+    assert [service.score(float("nan")).json for _ in range(2)] == [[None, None]] * 2
+    assert sum("score.py has no init(); nothing is loaded at the start" in line for line in service.lines) == 1
+    assert sum("NaN or infinity" in line for line in service.lines) == 1
+
+
+def test_rows_of_different_lengths_are_called_that(start: Any) -> None:
+    script = """
+import numpy as np
+from inference_schema.parameter_types.numpy_parameter_type import NumpyParameterType
+from inference_schema.schema_decorators import input_schema
+@input_schema("data", NumpyParameterType(np.zeros((1, 2))))
+def run(data):
+    return data
+"""
+    reply = start(script).ready().score({"data": [[1, 2], [3]]})
+    sentence = "the data does not fit the declared schema: rows have different lengths"
+    assert (reply.status, reply.json) == (400, {"message": sentence})

@@ -8,11 +8,13 @@ import sys
 from typing import Any, Callable, Iterator, Optional
 
 from stageway.contract import Contract, Schema
+from stageway.serving.replies import BadRequestError
 
 PACKAGE = "inference_schema"
 HEADERS = "request_headers"
 DECLARES = "__declares__"
 """Where the stand-in of the package keeps (name, type, optional); of the package itself it has to be asked for."""
+RAGGED = "inhomogeneous shape"
 KEPT = ("type", "enum", "minItems", "maxItems")
 
 
@@ -29,6 +31,13 @@ def declared(run: Callable[..., Any]) -> "Optional[dict[str, Any]]":
         if isinstance(given.get(part), dict):
             given[part].pop(HEADERS, None)
     return {"input": given, "output": copy.deepcopy(schema_util.get_output_schema(run))}
+
+
+def misfit(error: BaseException) -> BadRequestError:
+    """Return what the client is told when *error* was raised while its data was converted."""
+    # numpy's own sentence speaks of its arrays.
+    why = "rows have different lengths" if RAGGED in str(error) else error
+    return BadRequestError("the data does not fit the declared schema: {}".format(why))
 
 
 def contract(run: Callable[..., Any], schemas: "dict[str, Any]") -> Contract:

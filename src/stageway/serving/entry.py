@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any, Callable, Mapping, Optional, Sequence
@@ -19,6 +20,9 @@ MATRIX = "data"
 """The parameter that nearly all scripts for arrays have."""
 WANTS_REQUEST = "'str' object has no attribute"
 RAW_HINT = "run() of {} got the body as text; decorate it with @rawhttp where it should get the request"
+COROUTINE = "run() of {} returned a coroutine, which nobody awaits; let it return asyncio.run(...) of that"
+
+log = logging.getLogger(__name__)
 
 
 class EntryScript(Alone):
@@ -49,12 +53,14 @@ class EntryScript(Alone):
 
     def start(self) -> None:
         if self._init is None:
+            log.info("%s has no init(); nothing is loaded at the start", self.name)
             return
         try:
             self._init()
         except BaseException as error:
+            way_out = standins.way_out(error)
             log_traceback(error)
-            sentence = "init() of {} raised {}{}".format(self.name, said(error), standins.way_out(error))
+            sentence = "init() of {} raised {}{}".format(self.name, said(error), way_out)
             raise StartError(sentence) from error
 
     def read(self, call: Call) -> Work:
@@ -82,17 +88,25 @@ class EntryScript(Alone):
 
     def run(self, data: Any) -> Any:
         try:
-            return self._run(**data)
+            result = self._run(**data)
         except BadRequestError:
             raise
         except BaseException as error:
             if self.declared is not None and not self._reached(error):
                 # The decorators turn JSON into arrays and tables before run is called.
-                raise BadRequestError("the data does not fit the declared schema: {}".format(error)) from None
+                raise decorators.misfit(error) from None
             log_traceback(error)
             if not self.raw and isinstance(error, AttributeError) and str(error).startswith(WANTS_REQUEST):
-                print("stageway-serving: {}".format(RAW_HINT.format(self.name)), file=sys.stderr, flush=True)
+                self._hint(RAW_HINT)
             raise ScoringError(said(error)) from error
+        if inspect.iscoroutine(result):
+            result.close()
+            self._hint(COROUTINE)
+            raise ScoringError(COROUTINE.format(self.name))
+        return result
+
+    def _hint(self, sentence: str) -> None:
+        print("stageway-serving: {}".format(sentence.format(self.name)), file=sys.stderr, flush=True)
 
     def _work(self, arguments: "dict[str, Any]") -> Work:
         if self._rows is None:

@@ -40,7 +40,8 @@ def load(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
+        way_out = standins.way_out(error)
         log_traceback(error)
-        sentence = "{} does not import: {}{}".format(path.name, said(error), standins.way_out(error))
+        sentence = "{} does not import: {}{}".format(path.name, said(error), way_out)
         raise StartError(sentence) from error
     return module

@@ -11,7 +11,6 @@ from typing import Any, Callable, Hashable, Mapping, Optional
 import orjson
 
 from stageway.serving import decorators, joining
-from stageway.serving.replies import BadRequestError
 from stageway.serving.scorer import StartError
 
 WAY_OUT = "declare an array or a table with @input_schema, or take batching: on away"
@@ -34,7 +33,7 @@ class ScriptRows:
                 try:
                     found[name] = self._types[name].deserialize_input(found[name])
                 except Exception as error:
-                    raise BadRequestError("the data does not fit the declared schema: {}".format(error)) from None
+                    raise decorators.misfit(error) from None
         return found
 
     def key(self, arguments: "Mapping[str, Any]") -> "tuple[Optional[Hashable], int]":

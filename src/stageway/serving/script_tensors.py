@@ -74,6 +74,15 @@ def of(run: "Callable[..., Any]", schemas: "Mapping[str, Any]") -> Optional[Scri
     return ScriptTensors({name: one.sample_input for name, one in types.items()}, Signature(known, outputs, "python"))
 
 
+def lacking(raw: bool, schemas: "Optional[Mapping[str, Any]]") -> str:
+    """Say why ``of`` finds no tensors."""
+    if raw:
+        return "its script takes the request itself"
+    if schemas is None:
+        return "its script has no decorators with samples of arrays or of a table"
+    return "its script declares something else than arrays, or one table, and a result of either kind"
+
+
 def _outputs(schema: Schema) -> "tuple[Tensor, ...]":
     """Return the tensors of a declared result, of which only the Swagger schema is kept; none if it is neither."""
     form, items = str(schema.get("format", "")), schema.get("items") or {}

@@ -9,8 +9,19 @@ from stageway.contract import Contract, Schema
 from stageway.serving import replies
 from stageway.serving import rows as quick
 from stageway.serving import tensors as arrays
+from stageway.serving.frameworks.columns import Column
 from stageway.serving.replies import BadRequestError, Reply, loads
-from stageway.serving.scorer import Call, ScoringError, Signature, StartError, Tensor, Work, log_traceback, said
+from stageway.serving.scorer import (
+    Call,
+    ScoringError,
+    Signature,
+    StartError,
+    Tensor,
+    Work,
+    log_traceback,
+    said,
+    untensored,
+)
 
 NUMBERS = "fiub"
 KINDS = {"f": "number", "i": "integer", "u": "integer", "b": "boolean", "U": "string", "O": "string"}
@@ -38,18 +49,25 @@ class Tabular:
         *,
         independent: bool,
         nameless: bool,
+        known: "Sequence[Column]" = (),
     ) -> None:
         self.methods, self.columns, self.names = methods, columns, names
         self._independent, self._plain = independent, not names or nameless
         self.records = "data" if names else None
         """The parameter that a bare list of records is for."""
-        results = {method: self._probe(method) for method in methods} if columns else {}
-        self.contract = self._known(results)
-        self.signature: Optional[Signature] = self._tensors(results, platform)
+        results = {method: self._probe(method, known) for method in methods} if columns else {}
+        table = self._described(known, any(result is not None for result in results.values()))
+        results = {method: self.expected(method) if one is None else one for method, one in results.items()}
+        self.contract = self._known(results, table)
+        self.signature: Optional[Signature] = self._tensors(results, table, platform)
 
     def score(self, method: str, rows: Any) -> Any:
         """Call *method* of the model."""
         raise NotImplementedError
+
+    def expected(self, method: str) -> Any:
+        """Return an array like those that *method* gives for a row, where that is known without asking it."""
+        return None
 
     def start(self) -> None:
         """Nothing more: the constructor has read the model."""
@@ -71,6 +89,9 @@ class Tabular:
 
     def take(self, tensors: "Mapping[str, Any]", outputs: "Sequence[str]") -> Work:
         """Understand one array of rows, whatever its name, or one array for each column."""
+        if self.signature is None:
+            why = "what its columns hold" if self.columns else "how many columns it has"
+            raise untensored("it does not say {}".format(why))
         if len(outputs) > 1:
             raise BadRequestError("the model gives one output at a time; ask for one of {}".format(", ".join(outputs)))
         method = outputs[0] if outputs else self.methods[0]
@@ -165,13 +186,26 @@ class Tabular:
 
         return pd.DataFrame(data, columns=self.names)
 
-    def _probe(self, method: str) -> Any:
-        """Return what *method* makes of a row of zeros, to learn its shape and type; ``None`` if it takes no zeros."""
+    def _probe(self, method: str, known: "Sequence[Column]") -> Any:
+        """Return what *method* makes of a row, to learn its shape and type; ``None`` if it takes none of those here.
+
+        Where nothing is known of a column it is given 0, or where *method* refuses that, 1.
+        """
+        for number in (0.0, 1.0):
+            row = [number if one.value is None else one.value for one in known] or [number] * int(self.columns or 0)
+            result = self._tried(method, row)
+            if result is not None:
+                return result
+        return None
+
+    def _tried(self, method: str, row: "list[Any]") -> Any:
         import numpy as np
 
-        zeros = np.zeros((1, int(self.columns or 0)))
-        rows = [zeros] if self._plain else []
-        rows += [self._table(zeros.tolist())] if self.names else []
+        worded = any(isinstance(value, str) for value in row)
+        rows: "list[Any]" = []
+        if not self.names or (self._plain and not worded):
+            rows.append(np.array([row], dtype=object if worded else float))
+        rows += [self._table([row])] if self.names else []
         found = []
         for one in rows:
             try:
@@ -186,13 +220,31 @@ class Tabular:
             self._plain = False
         return next((one for one in reversed(found) if one is not None), None)
 
-    def _known(self, results: "dict[str, Any]") -> Contract:
-        """Return what the model itself tells: how many columns a row has, and what its methods return."""
+    def _described(self, known: "Sequence[Column]", answered: bool) -> "list[Column]":
+        """Return the columns: those of which nothing is *known* hold numbers, if the model *answered* to numbers.
+
+        So do those of a model without names, which was trained on an array.
+        """
+        assumed = Column(0.0) if answered or not self.names else Column()
+        if not known:
+            return [assumed] * int(self.columns or 0)
+        return [assumed if one.value is None and not one.unseen else one for one in known]
+
+    def _known(self, results: "dict[str, Any]", table: "list[Column]") -> Contract:
+        """Return what the model itself tells: the columns of a row, and what its methods return."""
         if self.columns is None:
             return Contract()
-        row: Schema = {"type": "array", "minItems": int(self.columns), "maxItems": int(self.columns)}
-        if not self.names:
+        row: Schema = {"type": "array", "minItems": len(table), "maxItems": len(table)}
+        numeric = all(one.numeric for one in table)
+        if self.names:
+            # The form that is named first is the one that examples are made of.
+            row["type"] = ["array", "object"] if numeric else ["object", "array"]
+            row["properties"] = {name: one.schema for name, one in zip(self.names, table)}
+            row["required"] = list(self.names)
+        elif numeric:
             row["items"] = {"type": "number"}
+        else:
+            row["prefixItems"] = [one.schema for one in table]
         properties = {
             "data": {"type": "array", "items": row},
             "method": {"type": "string", "enum": list(self.methods)},
@@ -201,15 +253,23 @@ class Tabular:
         replied = {method: _schema(result) for method, result in results.items()}
         return Contract(request, {"type": "object", "properties": replied} if replied else None, "signature")
 
-    def _tensors(self, results: "dict[str, Any]", platform: str) -> Optional[Signature]:
-        if self.columns is None:
+    def _tensors(self, results: "dict[str, Any]", table: "list[Column]", platform: str) -> Optional[Signature]:
+        """Return one tensor of rows where all columns are of one kind, else one for each, which then needs a name."""
+        inputs: "tuple[Tensor, ...]" = ()
+        if self.columns and all(one.numeric for one in table):
+            inputs = (Tensor("data", "FP64", (-1, len(table))),)
+        elif self.names and all(one.value is not None or one.unseen for one in table):
+            inputs = tuple(Tensor(name, one.datatype, (-1, 1)) for name, one in zip(self.names, table))
+        elif self.columns and not self.names and all(isinstance(one.value, str) for one in table):
+            inputs = (Tensor("data", "BYTES", (-1, len(table))),)
+        if not inputs:
             return None
         outputs = [
             Tensor(method, arrays.datatype(result.dtype) or "BYTES", (-1, *result.shape[1:]))
             for method, result in results.items()
             if result is not None
         ]
-        return Signature((Tensor("data", "FP64", (-1, int(self.columns))),), tuple(outputs), platform)
+        return Signature(inputs, tuple(outputs), platform)
 
 
 def methods_of(model: Any, known: "tuple[str, ...]", path: Any) -> "list[str]":
