@@ -191,7 +191,11 @@ def test_every_error_is_in_the_protocols_form(arrays: Any) -> None:
             500,
             "the model's result is not what it",
         ),
-        (infer(arrays, "iris", rows), 404, "there is no /v2/models/iris/infer"),
+        (
+            infer(arrays, "iris", rows),
+            404,
+            "there is no /v2/models/iris/infer; the model here is 'diabetes', version '3': /v2/models/diabetes",
+        ),
         (ask("GET", "/v2/models/diabetes/versions/4"), 404, "there is no /v2/models/diabetes/versions/4"),
         (ask("GET", "/v2/models/diabetes/infer"), 405, "/v2/models/diabetes/infer does not take GET"),
         (ask("POST", "/v2/models/diabetes/infer", b"["), 400, "the body is not JSON"),
@@ -270,5 +274,8 @@ def test_a_script_without_declared_arrays_is_described_and_says_where_to_go(star
     reply = infer(service, "ML-service", FACTOR)
     assert (reply.status, reply.json) == (
         404,
-        {"error": "the model declares no tensors; send its own JSON to /score"},
+        {
+            "error": "the model declares no tensors: its script has no decorators with samples of arrays or of a "
+            "table; send its own JSON to /score"
+        },
     )

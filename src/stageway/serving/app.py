@@ -117,6 +117,8 @@ class App:
 
     def _refusal(self, exchange: "Exchange", route: Optional[Route]) -> Optional[Reply]:
         """Return the reply to what needs neither a page nor the model."""
+        if route is None and exchange.path.startswith(self._v2):
+            return replies.message(404, v2.missing(exchange.path, v2.identity(self._settings)))
         if route is None:
             return replies.message(404, "there is no {}; this service has {}".format(exchange.path, self._known))
         if self.cors is not None:

@@ -13,7 +13,7 @@ from stageway.contract import Contract
 from stageway.serving import decorators, joining, raw, replies, rows, script_file, script_rows, script_tensors, standins
 from stageway.serving.multidict import HeaderDict
 from stageway.serving.replies import BadRequestError, loads
-from stageway.serving.scorer import Alone, Call, ScoringError, StartError, Work, log_traceback, said
+from stageway.serving.scorer import Alone, Call, ScoringError, StartError, Work, log_traceback, said, untensored
 
 REQUEST_HEADERS = "request_headers"
 MATRIX = "data"
@@ -74,7 +74,7 @@ class EntryScript(Alone):
 
     def take(self, tensors: "Mapping[str, Any]", outputs: "Sequence[str]") -> Work:
         if self._tensors is None:
-            return super().take(tensors, outputs)
+            raise untensored(script_tensors.lacking(self.raw, self.declared))
         return self._work(self._tensors.arguments(tensors))
 
     def give(self, result: Any, outputs: "Sequence[str]") -> "dict[str, Any]":

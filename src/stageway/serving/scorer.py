@@ -127,7 +127,7 @@ class Alone:
     signature: Optional[Signature] = None
 
     def take(self, tensors: "Mapping[str, Any]", outputs: "Sequence[str]") -> Work:
-        raise BadRequestError("the model declares no tensors; send its own JSON to /score", status=404)
+        raise untensored("it does not say what it takes")
 
     def give(self, result: Any, outputs: "Sequence[str]") -> "dict[str, Any]":
         raise TypeError("a model without declared tensors gave {!r}".format(type(result).__name__))
@@ -137,6 +137,11 @@ class Alone:
 
     def split(self, result: Any, rows: "list[int]") -> "list[Any]":
         raise TypeError("works without a key are not joined")
+
+
+def untensored(why: str) -> BadRequestError:
+    """Return the refusal of tensors by a model that has none, which says *why*."""
+    return BadRequestError("the model declares no tensors: {}; send its own JSON to /score".format(why), status=404)
 
 
 def log_traceback(error: BaseException) -> None:

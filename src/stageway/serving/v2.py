@@ -85,6 +85,11 @@ def paths(model: "tuple[str, str]") -> "tuple[str, str]":
     return path, "{}/versions/{}".format(path, model[1])
 
 
+def missing(path: str, model: "tuple[str, str]") -> str:
+    """Say that *path* is not there, and which model is."""
+    return "there is no {}; the model here is {!r}, version {!r}: {}".format(path, *model, paths(model)[0])
+
+
 def metadata(model: "tuple[str, str]", signature: Optional[Signature]) -> "dict[str, Any]":
     """Return a model's description; one that declares no tensors has no inputs in it."""
     signature = signature or Signature()
@@ -113,7 +118,8 @@ def _outputs(asked: Asked, signature: Signature) -> "tuple[str, ...]":
     known = [one.name for one in signature.outputs]
     for name in names:
         if name not in known:
-            raise BadRequestError("the model has no output {!r}; it gives {}".format(name, ", ".join(known)))
+            listed = ", ".join(known) or "what it does not declare, so ask for none"
+            raise BadRequestError("the model has no output {!r}; it gives {}".format(name, listed))
     return names
 
 
