@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 from pathlib import Path
@@ -11,18 +12,26 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.compose import ColumnTransformer
+from sklearn.cluster import BisectingKMeans
+from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.datasets import load_diabetes
 from sklearn.decomposition import NMF
 from sklearn.ensemble import AdaBoostRegressor, HistGradientBoostingRegressor, RandomForestRegressor
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest, f_regression
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import GammaRegressor, LogisticRegression, Ridge, SGDRegressor
 from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler, scale
 from sklearn.svm import SVC
 
+from stageway.desk.example import of as example_of
 from stageway.serving.replies import BadRequestError
 from stageway.serving.scorer import Call, StartError
 
@@ -281,3 +290,162 @@ def test_a_file_of_skops_makes_only_what_somebody_trusts(
         load("ScikitLearn", skopsed(own))
     monkeypatch.setenv("SKOPS_TRUSTED_TYPES", f"{Doubled.__module__}.Doubled")
     assert scored(load("ScikitLearn", skopsed(own)), [body]) == [{"predict": own.predict(FEATURES[:1]).tolist()}]
+
+
+PEOPLE = pd.DataFrame({"Age": [20, 30, 40, 50], "City Name": ["Oslo", "Rome"] * 2, "Income": [1.0, np.nan, 3.0, 4.0]})
+ANSWERS = np.array(["no", "yes", "maybe", "yes"])
+
+
+def of_people(**encoder: Any) -> Any:
+    parts = [("city", OneHotEncoder(**encoder), ["City Name"]), ("numbers", SimpleImputer(), ["Income"])]
+    return make_pipeline(ColumnTransformer(parts), LogisticRegression()).fit(PEOPLE, ANSWERS)
+
+
+def row_of(scorer: Any) -> Any:
+    return scorer.contract.request["properties"]["data"]["items"]
+
+
+def test_a_model_with_columns_of_text_is_described_column_by_column(load: Any, scored: Any) -> None:
+    model = of_people()
+    scorer = load("ScikitLearn", dumped(model))
+    row = row_of(scorer)
+    assert (row["type"], row["required"]) == (["object", "array"], list(PEOPLE))
+    # The first is dropped, so it may be anything.
+    city = {"type": "string", "enum": ["Oslo", "Rome"]}
+    assert row["properties"] == {"Age": {}, "City Name": city, "Income": {"type": "number"}}
+    kinds = [(one.name, one.datatype, one.shape) for one in scorer.signature.inputs]
+    assert kinds == [("Age", "FP64", (-1, 1)), ("City Name", "BYTES", (-1, 1)), ("Income", "FP64", (-1, 1))]
+    outputs = {one.name: (one.datatype, one.shape) for one in scorer.signature.outputs}
+    assert outputs["predict"] == ("BYTES", (-1,))
+    assert outputs["predict_proba"] == ("FP64", (-1, 3))
+    example = example_of(scorer.contract.request)
+    assert scored(scorer, [example])[0]["predict"] in (["yes"], ["no"], ["maybe"])
+    assert scored(scorer, [{"data": [[20, "Oslo", 1.0]]}]) == [{"predict": model.predict(PEOPLE[:1]).tolist()}]
+
+
+def test_columns_of_text_are_tensors_of_their_own(serve: Any) -> None:
+    model = of_people(handle_unknown="ignore")
+    service = serve("ScikitLearn", dumped(model)).ready()
+    inputs = [
+        {"name": "Age", "datatype": "INT64", "shape": [2], "data": [20, 30]},
+        {"name": "City Name", "datatype": "BYTES", "shape": [2, 1], "data": ["Oslo", "Rome"]},
+        {"name": "Income", "datatype": "FP64", "shape": [2, 1], "data": [1.0, 2.5]},
+    ]
+    rows = PEOPLE[:2].assign(Income=[1.0, 2.5])
+    for method in ("predict", "predict_proba"):
+        body = json.dumps({"inputs": inputs, "outputs": [{"name": method}]}).encode()
+        (given,) = service.ask("POST", "/v2/models/ML-service/infer", body).json["outputs"]
+        expected = getattr(model, method)(rows)
+        assert (given["name"], given["shape"]) == (method, list(expected.shape))
+        assert np.reshape(given["data"], expected.shape).tolist() == expected.tolist()
+
+
+def test_what_no_zeros_can_ask_says_what_its_classes_tell_and_why_there_are_no_tensors(load: Any, scored: Any) -> None:
+    table = PEOPLE[["City Name"]]
+    model = make_pipeline(FunctionTransformer(lengths, feature_names_out="one-to-one"), LogisticRegression())
+    model.fit(table, ANSWERS)
+    scorer = load("ScikitLearn", dumped(model))
+    assert row_of(scorer)["properties"] == {"City Name": {}}
+    shares = scorer.contract.response["properties"]["predict_proba"]["items"]
+    assert (shares["minItems"], shares["maxItems"]) == (3, 3)
+    assert scorer.signature is None
+    with pytest.raises(BadRequestError, match="no tensors: it does not say what its columns hold") as caught:
+        scorer.take({}, ())
+    assert caught.value.status == 404
+    assert scored(scorer, [{"data": [["Oslo"]]}]) == [{"predict": model.predict(table[:1]).tolist()}]
+
+
+def lengths(table: Any) -> Any:
+    return table.map(len)
+
+
+def test_the_signature_of_mlflow_beside_a_model_names_types(load: Any) -> None:
+    table = PEOPLE[["City Name"]].rename(columns={"City Name": "it's"})
+    model = make_pipeline(FunctionTransformer(lengths, feature_names_out="one-to-one"), LogisticRegression())
+    model.fit(table, ANSWERS)
+
+    def fill(folder: Path) -> None:
+        joblib.dump(model, folder / "model.pkl")
+        inputs = json.dumps([{"type": "string", "name": "it's", "required": True}])
+        document = {"flavors": {"sklearn": {}}, "signature": {"inputs": inputs, "outputs": None}}
+        (folder / "MLmodel").write_text(yaml.safe_dump(document, width=30))
+
+    scorer = load("ScikitLearn", fill)
+    assert row_of(scorer)["properties"] == {"it's": {"type": "string"}}
+    assert [(one.name, one.datatype) for one in scorer.signature.inputs] == [("it's", "BYTES")]
+
+
+@pytest.mark.parametrize(
+    ("model", "kinds"),
+    [
+        (make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(), Ridge()), ["string", "string"]),
+        (make_column_transformer((TfidfVectorizer(), "text"), ("passthrough", [0])), ["number", "string"]),
+        (
+            make_column_transformer((OrdinalEncoder(), slice("kind", "text")), (StandardScaler(), [])),
+            ["string", "string"],
+        ),
+    ],
+    ids=["imputed", "words", "slices"],
+)
+def test_encoders_imputers_and_vectorizers_tell_what_their_columns_hold(
+    load: Any, model: Any, kinds: list[str]
+) -> None:
+    kind: list[Any] = ["a", "b", "a"] if kinds[0] == "string" else [1.0, 2.0, 3.0]
+    table = pd.DataFrame({"kind": kind, "text": ["one day", "two", "one"]})
+    scorer = load("ScikitLearn", dumped(model.fit(table, [1.0, 2.0, 3.0])))
+    assert [one["type"] for one in row_of(scorer)["properties"].values()] == kinds
+
+
+def test_text_in_arrays_is_told_by_its_place(load: Any, scored: Any) -> None:
+    encoded = ColumnTransformer([("kind", OneHotEncoder(), [1])], remainder="passthrough")
+    model = make_pipeline(encoded, LogisticRegression())
+    rows = np.array([[1.0, "a"], [2.0, "b"], [3.0, "a"]], dtype=object)
+    model.fit(rows, [0, 1, 0])
+    scorer = load("ScikitLearn", dumped(model))
+    assert row_of(scorer)["prefixItems"] == [{"type": "number"}, {"type": "string", "enum": ["a", "b"]}]
+    assert scorer.signature is None
+    assert scored(scorer, [{"data": rows.tolist()}]) == [{"predict": model.predict(rows).tolist()}]
+    assert list(scored(scorer, [example_of(scorer.contract.request)])[0]) == ["predict"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sklearn.utils._testing.check_output",
+        "sklearn.utils._testing.TempMemmap",
+        "sklearn.tree._export.export_graphviz",
+        "sklearn.datasets._base.load_files",
+        "sklearn.metrics.os",
+        "sklearn.base.importlib",
+        "sklearn.nowhere.Nothing",
+    ],
+)
+def test_a_name_below_the_package_is_not_enough_for_skops(load: Any, name: str) -> None:
+    def step(rows: Any) -> Any:
+        return rows
+
+    step.__module__, _, step.__name__ = name.rpartition(".")
+    with pytest.raises(StartError, match=f"does not trust: {name}"):
+        load("ScikitLearn", skopsed(FunctionTransformer(step)))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        RandomForestRegressor(3),
+        HistGradientBoostingRegressor(max_iter=3),
+        AdaBoostRegressor(n_estimators=3),
+        make_pipeline(SimpleImputer(), SelectKBest(f_regression, k=3), Ridge()),
+        make_pipeline(FunctionTransformer(scale), Ridge()),
+        SGDRegressor(loss="huber", max_iter=5, tol=None),
+        GammaRegressor(),
+        KNeighborsRegressor(algorithm="kd_tree"),
+        GaussianProcessRegressor(RBF()),
+        BisectingKMeans(2),
+    ],
+    ids=lambda model: type(model[-2] if hasattr(model, "steps") else model).__name__,
+)
+def test_what_skops_makes_of_ordinary_models_is_served(load: Any, scored: Any, model: Any) -> None:
+    model.fit(FEATURES[:60], TARGET[:60])
+    found = scored(load("ScikitLearn", skopsed(model)), [{"data": FEATURES[:2].tolist()}])
+    np.testing.assert_allclose(found[0]["predict"], model.predict(FEATURES[:2]))

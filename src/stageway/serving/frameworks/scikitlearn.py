@@ -6,7 +6,7 @@ import threading
 import warnings
 from typing import Any, Iterator
 
-from stageway.serving.frameworks import files
+from stageway.serving.frameworks import columns, files
 from stageway.serving.frameworks.tabular import Tabular, column_names, methods_of
 from stageway.serving.settings import Settings
 
@@ -31,14 +31,20 @@ class ScikitLearn(Tabular):
         # Rows come without names; the count of their columns is checked instead.
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
         parts = list(_parts(self.model))
+        count = getattr(self.model, "n_features_in_", None)
+        names = column_names(getattr(self.model, "feature_names_in_", None))
         super().__init__(
             methods_of(self.model, METHODS, path),
-            getattr(self.model, "n_features_in_", None),
-            column_names(getattr(self.model, "feature_names_in_", None)),
+            count,
+            names,
             "sklearn",
             independent=settings.batching == "on" or all(map(_by_row, parts)),
             nameless=not any(map(_by_name, parts)),
+            known=columns.of(self.model, int(count), names, path) if count else (),
         )
+
+    def expected(self, method: str) -> Any:
+        return columns.expected(self.model, method)
 
     def score(self, method: str, rows: Any) -> Any:
         call = getattr(self.model, method)
