@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import stat
 import threading
 import time
@@ -97,6 +98,44 @@ def test_keys_rotate_one_at_a_time(path: Path) -> None:
     with pytest.raises(ConfigError, match="takes 20 characters or more") as caught:
         auth.rotate(path, "primary", "short-and-secret")
     assert "secret" not in caught.value.message
+
+
+def test_keys_that_rotate_at_the_same_time_are_all_good(path: Path) -> None:
+    auth.make(path)
+    for _ in range(10):
+        fresh: dict[str, str] = {}
+        threads = [
+            threading.Thread(
+                target=lambda name, fresh: fresh.update({name: auth.rotate(path, name)}), args=(name, fresh)
+            )
+            for name in auth.NAMES
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [auth.read(path).keys[name].fits(fresh[name]) for name in auth.NAMES] == [True, True]
+
+
+def test_a_change_keeps_the_link_and_the_mode(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    path.symlink_to("real/auth.json")
+    auth.make(path)
+    real = tmp_path / "real" / "auth.json"
+    real.chmod(0o640)
+    key = auth.rotate(path, "primary")
+    assert path.is_symlink()
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640
+    assert auth.read(real).keys["primary"].fits(key)
+    assert [one.name for one in real.parent.iterdir()] == [real.name]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
+def test_a_change_keeps_the_owner(path: Path) -> None:
+    auth.make(path)
+    os.chown(path, 12345, 54321)
+    auth.rotate(path, "primary")
+    assert (path.stat().st_uid, path.stat().st_gid) == (12345, 54321)
 
 
 @pytest.mark.parametrize("broken", ["", '{"keys": {"primary": {"sal', "[]", "{}", '{"keys": {"primary": 7}}', None])

@@ -9,17 +9,20 @@ The service reads the file again when it changes; one that cannot be used leaves
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import hmac
 import json
 import logging
 import os
 import secrets
+import stat
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, Iterator, Mapping, Optional
 
 from stageway.errors import ConfigError, StagewayError
 from stageway.serving import replies
@@ -121,33 +124,69 @@ def read(path: "str | os.PathLike[str]") -> Auth:
 
 
 def write(path: "str | os.PathLike[str]", auth: Auth) -> None:
-    """Put *auth* in the place of the file at *path*, at once, readable by its owner only."""
-    target = Path(path)
+    """Put *auth* in the place of the file at *path*, at once. Raises ``ConfigError``.
+
+    A new file is readable by its owner only; one that is there keeps its owner and mode, and a link to it stays one.
+    """
+    target = Path(os.path.realpath(path))
     try:
-        descriptor, fresh = tempfile.mkstemp(prefix=target.name + ".", dir=target.absolute().parent)
+        descriptor, name = tempfile.mkstemp(prefix=target.name + ".", dir=target.parent)
     except OSError as error:
-        raise ConfigError("{}: {}".format(target, error.strerror)) from error
+        raise ConfigError("{}: {}".format(os.fspath(path), error.strerror)) from error
     try:
         with os.fdopen(descriptor, "w") as file:
             json.dump(auth.to_json(), file, indent=2)
             file.write("\n")
             file.flush()
+            _like(target, file.fileno())
             os.fsync(file.fileno())
-        Path(fresh).replace(target)
-    except BaseException:
-        Path(fresh).unlink()
+        Path(name).replace(target)
+    except BaseException as error:
+        Path(name).unlink()
+        if isinstance(error, OSError):
+            raise ConfigError("{}: {}".format(os.fspath(path), error.strerror)) from error
         raise
+
+
+def _like(target: Path, descriptor: int) -> None:
+    """Give an open file the owner and the mode of the one that it is going to replace, if there is one."""
+    try:
+        old, fresh = target.stat(), os.fstat(descriptor)
+    except FileNotFoundError:
+        return
+    if (old.st_uid, old.st_gid) != (fresh.st_uid, fresh.st_gid):
+        # Else a service that runs as somebody else could not read it, and would go on with the old keys.
+        os.fchown(descriptor, old.st_uid, old.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+
+
+@contextlib.contextmanager
+def _alone(path: "str | os.PathLike[str]") -> "Iterator[None]":
+    """Let nobody else change the file meanwhile: a change is made from what the one before it has written.
+
+    The lock is on the folder, since the file itself is replaced.
+    """
+    try:
+        folder = os.open(Path(os.path.realpath(path)).parent, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError("{}: {}".format(os.fspath(path), error.strerror)) from error
+    try:
+        # Network file systems may lock no folders; there it is up to whoever changes keys.
+        with contextlib.suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def make(path: "str | os.PathLike[str]") -> "dict[str, str]":
     """Write a new file with two fresh keys and return them; they are nowhere else. Raises ``ConfigError``."""
-    auth = Auth()
-    if Path(path).exists():
-        auth = read(path)
+    fresh = {name: secrets.token_urlsafe(KEY_BYTES) for name in NAMES}
+    with _alone(path):
+        auth = read(path) if Path(path).exists() else Auth()
         if auth.keys:
             raise ConfigError("{}: has keys; `stageway keys rotate` makes a new one".format(os.fspath(path)))
-    fresh = {name: secrets.token_urlsafe(KEY_BYTES) for name in NAMES}
-    write(path, replace(auth, keys={name: Key.of(key) for name, key in fresh.items()}))
+        write(path, replace(auth, keys={name: Key.of(key) for name, key in fresh.items()}))
     return fresh
 
 
@@ -157,21 +196,23 @@ def rotate(path: "str | os.PathLike[str]", name: str, key: str = "") -> str:
         raise ConfigError("no key is called {!r}; there are {}".format(name, " and ".join(NAMES)))
     if key and (len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key):
         raise ConfigError("the key: takes {} characters or more of printable ASCII".format(SHORTEST_KEY))
-    auth = read(path)
     key = key or secrets.token_urlsafe(KEY_BYTES)
-    write(path, replace(auth, keys={**auth.keys, name: Key.of(key)}))
+    with _alone(path):
+        auth = read(path)
+        write(path, replace(auth, keys={**auth.keys, name: Key.of(key)}))
     return key
 
 
 def trust(path: "str | os.PathLike[str]", public_key: str, *, issuer: str = "", audience: str = "") -> Auth:
     """Take the tokens that *public_key* (PEM) verifies from now on; the file is made where there is none."""
-    auth = read(path) if Path(path).exists() else Auth()
-    known = auth.tokens or Tokens(())
-    keys = known.public_keys if public_key in known.public_keys else (*known.public_keys, public_key)
-    tokens = replace(known, public_keys=keys, issuer=issuer or known.issuer, audience=audience or known.audience)
-    Verifier(tokens)
-    auth = replace(auth, tokens=tokens)
-    write(path, auth)
+    with _alone(path):
+        auth = read(path) if Path(path).exists() else Auth()
+        known = auth.tokens or Tokens(())
+        keys = known.public_keys if public_key in known.public_keys else (*known.public_keys, public_key)
+        tokens = replace(known, public_keys=keys, issuer=issuer or known.issuer, audience=audience or known.audience)
+        Verifier(tokens)
+        auth = replace(auth, tokens=tokens)
+        write(path, auth)
     return auth
 
 
