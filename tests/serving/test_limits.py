@@ -8,11 +8,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stageway.serving.control import ControlFile
+from stageway.serving.lane import MOST_LOST
 
 MEGABYTE = 1024 * 1024
 SCRIPT = """
@@ -246,3 +248,32 @@ def test_a_hung_run_is_500_with_its_limit_and_the_next_request_is_served(start: 
     assert float(reply.headers["x-ms-run-fn-exec-ms"]) >= 300
     assert service.score([]).status == 200
     assert any("score.py" in line and "run" in line for line in service.lines)
+
+
+HOLDING = """
+import os, time
+
+def init():
+    while os.path.exists("hold"):
+        time.sleep(0.01)
+
+def run(data):
+    if "hang" in data:
+        time.sleep(600)
+    return os.getpid()
+"""
+
+
+def test_a_worker_in_which_too_many_predictions_hang_says_so_and_is_replaced(start: Any, until: Any) -> None:
+    service = start(HOLDING, "--scoring-timeout", "0.05").ready()
+    victim = service.score([]).json
+    (service.folder / "hold").touch()
+    assert [service.score("hang").status for _ in range(MOST_LOST)] == [500] * MOST_LOST
+    assert service.score([]).status == service.ask("GET", "/readyz").status == 503
+    assert service.ask("GET", "/livez").status == 200
+    (service.folder / "hold").unlink()
+    until(lambda: service.score([]).status == 200)
+    assert service.score([]).json != victim
+    assert service.ask("GET", "/readyz").body == b"ready, 1 of 1 worker"
+    until(lambda: not Path(f"/proc/{victim}").exists())
+    assert "stageway-serving: worker 1 has too many predictions that hang; another is started" in service.lines

@@ -147,6 +147,8 @@ class Crew:
                     member.why = text
                 elif kind == duty.READY:
                     self._ready(member)
+                elif kind == duty.HANGS and member.state == SERVING:
+                    self._hangs(member)
         except (EOFError, OSError):
             pass  # the sentinel says the rest
 
@@ -162,6 +164,13 @@ class Crew:
             self._to_replace.pop(0)
             if not self._to_replace:
                 self._say("reloaded, {}".format(self._count()))
+
+    def _hangs(self, member: Member) -> None:
+        """Let a worker be replaced that has no thread left to score with; its successor comes first."""
+        coming = any(one.seat == member.seat and one.state == STARTING for one in self._members)
+        if self._published and not coming and member.seat not in self._vacant:
+            self._say("worker {} has too many predictions that hang; another is started".format(member.seat + 1))
+            self._leave_vacant(member)
 
     def _ended(self, member: Member, how: str) -> None:
         if self._stopping or member.state == LEAVING:

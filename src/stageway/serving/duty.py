@@ -14,7 +14,7 @@ from typing import Any, Callable
 from stageway.serving import tls
 from stageway.serving.settings import Settings
 
-READY, FAILED, BEAT, LEAVE = "ready", "failed", "beat", "leave"
+READY, FAILED, BEAT, HANGS, LEAVE = "ready", "failed", "beat", "hangs", "leave"
 BEATS = 5
 """Signs of life within ``worker_timeout``."""
 LINGER = 2.0
@@ -51,6 +51,13 @@ class Duty:
         self._reports.send((READY, ""))
         if self._settings.worker_timeout:
             loop.call_later(self._settings.worker_timeout / BEATS, self._beat)
+
+    def hangs(self) -> None:
+        """Report that so many predictions hang that another worker is needed in the place of this one."""
+        try:
+            self._reports.send((HANGS, ""))
+        except OSError:
+            pass  # the parent is gone, and this process ends
 
     def _beat(self) -> None:
         try:

@@ -1,13 +1,13 @@
 """What an orchestrator asks: ``/livez``, whether to restart this process, and ``/readyz``, whether to send requests.
 
-Ready is a service of which at least one worker serves and which is not on its way out. What predictions do is not
-asked: one that hangs is given up at its limit, and its place taken by the next; a worker that hangs as a whole answers
-no probe, and its parent replaces it.
+Ready is a service of which at least one worker serves and which is not on its way out. A prediction that hangs changes
+nothing: it is given up at its limit, and its place taken by the next. A worker with too many of them says that it is
+not ready, and is replaced; one that hangs as a whole answers no probe, and is replaced too.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 from stageway.serving import replies
 from stageway.serving.control import ControlFile
@@ -18,12 +18,17 @@ READING = ("GET", "HEAD")
 ALIVE = Reply(200, b"alive", replies.TEXT)
 
 
-def routes(control: ControlFile) -> "dict[str, Route]":
-    """Return the table of the probes, which are open to everybody and not counted."""
+def routes(control: ControlFile, scores: "Callable[[], bool]") -> "dict[str, Route]":
+    """Return the table of the probes, which are open to everybody and not counted.
+
+    *scores* says whether this worker has a thread left that scores.
+    """
 
     def ready(scope: Any) -> Reply:
         if control.draining:
             return replies.message(503, "the service is draining")
+        if not scores():
+            return replies.message(503, "too many predictions hang; this worker is being replaced")
         # This worker serves, whatever its parent has had time to write down.
         serving = max(control.serving, 1)
         workers = "{} of {} {}".format(serving, control.wanted, "worker" if control.wanted == 1 else "workers")

@@ -59,7 +59,7 @@ def _app(settings: Settings, duty: Duty) -> Any:
     routes = {**v1.routes(settings, scorer, control), **v2.routes(settings, scorer, control)}
     # What describes the table reads it when it is asked, and then all is in it.
     routes.update({**openapi.routes(settings, scorer, routes), **docs.routes(settings, scorer, routes)})
-    routes.update({**watch.routes(scorer, routes), **probes.routes(control)})
+    routes.update({**watch.routes(scorer, routes), **probes.routes(control, lambda: lane.manned)})
     app = App(settings, lane, control, {**routes, **{settings.prefix + path: routes[path] for path in routes}})
     app.cors = Cors(settings.cors) if settings.cors else None
     app.guard = guard
@@ -67,6 +67,7 @@ def _app(settings: Settings, duty: Duty) -> Any:
     if settings.log_format == "json":
         lane.on_scoring = logs.scores
     watch.begin(app, lane)
+    lane.on_lost = duty.hangs
     app.on_serving, duty.on_leave, duty.busy = duty.serving, app.leave, lambda: control.busy
     return app
 
