@@ -121,8 +121,9 @@ from azureml.monitoring import ModelDataCollector
 import json, numpy
 def init():
     global inputs, predictions, more
-    more = ModelDataCollector("best_model", designation="signals")
-    inputs = ModelDataCollector("best_model", designation="inputs", feature_names=["a", "b"])
+    more = ModelDataCollector("best_model", designation="signals", region="west")
+    ModelDataCollector("best_model", "signals", region="east")
+    inputs = ModelDataCollector("best_model", identifier="inputs", feature_names=["a", "b"])
     predictions = ModelDataCollector("best_model", designation="predictions", feature_names=["sum"])
 def run(raw):
     rows = numpy.array(json.loads(raw)["data"])
@@ -143,6 +144,7 @@ def run(raw):
     assert {row[CORRELATION] for row in given} == {row[CORRELATION] for row in predicted} == {"mine"}
     (more,) = rows(folder, "signals")
     assert more[CORRELATION] == more["$aml_request_id"] == "r1"
+    assert sum("ModelDataCollector: region is not known here and is left out" in line for line in service.lines) == 1
 
 
 def test_without_collection_v1s_class_is_one_line_in_the_log(start: Any) -> None:

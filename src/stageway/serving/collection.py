@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any, Callable, Iterable, NamedTuple, Optional, Sequence, Union
 from zlib import crc32
 
@@ -263,7 +264,14 @@ class ModelDataCollector:
         webservice_name: str = "default",
         model_version: str = "default",
         collection_name: str = "default",
+        identifier: Optional[str] = None,
+        **others: Any,
     ) -> None:
+        if identifier is not None:
+            # The older name of the designation.
+            designation = identifier
+        if others:
+            _say_unknown(tuple(sorted(others)))
         self._collector, self._names, self._workspace = _active, feature_names, workspace
         if self._collector is None:
             _say_once()
@@ -307,6 +315,11 @@ def _snapshot(data: Any) -> bytes:
     if hasattr(data, "columns") and hasattr(data, "to_dict"):
         data = {"columns": [str(name) for name in data.columns], "data": data.to_numpy(dtype=object).tolist()}
     return replies.dumps(data)
+
+
+@lru_cache(maxsize=None)
+def _say_unknown(names: "tuple[str, ...]") -> None:
+    log.warning("ModelDataCollector: %s is not known here and is left out", ", ".join(names))
 
 
 def _say_once() -> None:
