@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 from pathlib import Path
 from typing import Any, Callable
@@ -12,7 +13,11 @@ from stageway.serving.scorer import StartError, log_traceback, said
 PICKLES = (".pkl", ".pickle", ".joblib", ".sav")
 SKOPS = ".skops"
 TRUSTED = "SKOPS_TRUSTED_TYPES"
-HARMLESS = ("collections.OrderedDict",)
+HARMLESS = ("collections.OrderedDict", "numpy.dtype")
+BARRED = {"_build_utils", "_testing", "conftest", "datasets", "discovery", "estimator_checks", "externals", "tests"}
+"""Modules of a package that models are not made of; what is in them runs commands, opens files or loads others."""
+FUNCTIONS = ("sklearn.cluster.", "sklearn.feature_selection.", "sklearn.metrics.", "sklearn.preprocessing.")
+"""Where the functions come from that models are given, such as what ``SelectKBest`` scores with; none of them opens."""
 BESIDE = {"input_example.json", "serving_input_example.json"}
 """What MLflow writes next to a model, and could be one by its ending."""
 
@@ -71,11 +76,26 @@ def from_skops(path: Path, own: str = "sklearn") -> Any:
     io = package("skops.io", "skops")
     trusted = [name.strip() for name in os.environ.get(TRUSTED, "").split(",") if name.strip()]
     unknown = read(path, lambda path: io.get_untrusted_types(file=path))
-    strangers = [name for name in unknown if name not in (*trusted, *HARMLESS) and not name.startswith(own + ".")]
+    strangers = [name for name in unknown if name not in (*trusted, *HARMLESS) and not _vouched(name, own)]
     if strangers:
         sentence = "model {} holds types that skops does not trust: {}; if you do, name them in the variable {}"
         raise StartError(sentence.format(path, ", ".join(strangers), TRUSTED))
     return read(path, lambda path: io.load(path, trusted=unknown))
+
+
+def _vouched(name: str, own: str) -> bool:
+    """Tell whether *name* is a class of the package *own* or a harmless function of it, and not one that it imports."""
+    module, _, called = name.rpartition(".")
+    if module.partition(".")[0] != own or not BARRED.isdisjoint(module.split(".")):
+        return False
+    try:
+        found = getattr(importlib.import_module(module), called)
+    except (ImportError, AttributeError, ValueError):
+        return False
+    home = str(getattr(found, "__module__", None))
+    if not home.startswith(own + ".") or not BARRED.isdisjoint(home.split(".")):
+        return False
+    return inspect.isclass(found) or (callable(found) and home.startswith(FUNCTIONS))
 
 
 def _one(top: Path, found: "list[Path]", what: str) -> Path:
