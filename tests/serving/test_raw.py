@@ -43,6 +43,51 @@ def test_what_is_no_form_is_refused_or_empty(body: bytes) -> None:
         assert all(isinstance(name, str) for name, _ in found)
 
 
+def _part(head: bytes, content: bytes = b"x") -> Any:
+    body = b"--B\r\n" + head + b"\r\n\r\n" + content + b"\r\n--B--\r\n"
+    return forms.parse("multipart/form-data; boundary=B", body)
+
+
+NAMED = b"Content-Disposition: form-data; name=a"
+
+
+@pytest.mark.parametrize("charset", [b"bogus", b"undefined", b"base64", b"punycode", b"\xff", b"a" * 5000])
+def test_a_charset_that_is_none_is_the_clients_mistake(charset: bytes) -> None:
+    with pytest.raises(BadRequestError, match="charset"):
+        _part(NAMED + b"\r\nContent-Type: text/plain; charset=" + charset)
+
+
+def test_headers_of_a_part_are_read_in_one_go_and_only_so_many() -> None:
+    assert _part(b"Content-Disposition: form-data; name=" + b"(" * 8000) == [("(" * 8000, "x")]
+    assert _part(NAMED + b" ;" * 4000) == [("a", "x")]
+    with pytest.raises(BadRequestError, match="longer than 8192 bytes"):
+        _part(NAMED + b" ;" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b'Content-Disposition: form-data; name="a \\"b\\" ; c"', 'a "b" ; c'),
+        (b"content-disposition:form-data;\r\n name*=utf-8''%C3%A9", "é"),
+        ('Content-Disposition: form-data; odd; name = "é"'.encode(), "é"),
+    ],
+)
+def test_names_as_clients_write_them(head: bytes, name: str) -> None:
+    assert _part(head) == [(name, "x")]
+    (_, upload), *_ = _part(head + b"; filename=f.png\r\nContent-Type: image/png")
+    assert (upload.name, upload.filename, upload.content_type) == (name, "f.png", "image/png")
+
+
+def test_text_in_a_charset_of_its_own() -> None:
+    assert _part(NAMED + b"\r\nContent-Type: text/plain; charset=Latin-1", b"\xe9") == [("a", "é")]
+
+
+def test_json_that_is_nested_too_deeply_is_the_clients_mistake() -> None:
+    request = Request(_call(body=b"[" * 100_000, content_type="application/json"))
+    with pytest.raises(BadRequestError, match="nested too deeply"):
+        request.get_json()
+
+
 def _call(method: str = "POST", query: str = "", body: bytes = b"", **headers: str) -> Call:
     known = {name.replace("_", "-"): text for name, text in headers.items()}
     return Call(method, "/api/score", body, query, known.get("content-type", ""), lambda: known)

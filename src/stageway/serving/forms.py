@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 import io
+import re
 import shutil
-from email.message import EmailMessage
-from email.parser import BytesHeaderParser
-from email.policy import HTTP
 from pathlib import Path
 from typing import IO, Any, Union
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from stageway.serving.replies import BadRequestError
 
 URLENCODED, PARTS = "application/x-www-form-urlencoded", "multipart/form-data"
 TYPES = (URLENCODED, PARTS)
 MOST_PARTS = 1000
+LONGEST_HEAD = 8192
+PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;"\s]*))\s*|;[^;"]*')
+CHARSETS = ("utf-8", "utf-16", "ascii", "iso8859-", "cp125", "koi8-", "shift_jis", "euc_", "gb", "big5")
+"""How the names of the codecs begin that parts may be in; Python knows others, which are no text or slow."""
 
 
 class Upload:
@@ -47,15 +50,15 @@ class Upload:
 
 def parse(content_type: str, body: bytes) -> "list[tuple[str, Any]]":
     """Return the pairs of a form, text or ``Upload`` each; none for a body that is no form."""
-    kind = _headers(b"Content-Type: " + content_type.encode("latin-1", "replace"))
-    if kind.get_content_type() == URLENCODED and content_type:
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == URLENCODED:
         return list(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
-    if kind.get_content_type() != PARTS:
+    if kind != PARTS:
         return []
-    boundary = kind.get_param("boundary")
+    boundary = _value(content_type)[1].get("boundary")
     if not boundary:
         raise BadRequestError("the content type {!r} has no boundary".format(content_type))
-    return _parts(b"--" + str(boundary).encode("latin-1", "replace"), body)
+    return _parts(b"--" + boundary.encode("latin-1", "replace"), body)
 
 
 def _parts(delimiter: bytes, body: bytes) -> "list[tuple[str, Any]]":
@@ -70,15 +73,52 @@ def _parts(delimiter: bytes, body: bytes) -> "list[tuple[str, Any]]":
 
 def _part(piece: bytes) -> "tuple[str, Any]":
     head, found, content = piece.partition(b"\r\n\r\n")
-    headers = _headers(head.lstrip(b" \t").lstrip(b"\r\n"))
-    name = headers.get_param("name", header="content-disposition")
-    if not found or not isinstance(name, str):
+    if len(head) > LONGEST_HEAD:
+        raise BadRequestError("the headers of a part of the form are longer than {} bytes".format(LONGEST_HEAD))
+    headers = _headers(head)
+    _, disposition = _value(headers.get("content-disposition", ""))
+    if not found or "name" not in disposition:
         raise BadRequestError("a part of the form has no name")
-    filename = headers.get_filename()
-    if filename is None:
-        return name, content.decode(headers.get_content_charset() or "utf-8", "replace")
-    return name, Upload(name, filename, str(headers.get("content-type", "application/octet-stream")), content)
+    kind = headers.get("content-type", "application/octet-stream")
+    if "filename" in disposition:
+        return disposition["name"], Upload(disposition["name"], disposition["filename"], kind, content)
+    return disposition["name"], content.decode(_charset(_value(kind)[1].get("charset", "utf-8")), "replace")
 
 
-def _headers(text: bytes) -> EmailMessage:
-    return BytesHeaderParser(policy=HTTP).parsebytes(text + b"\r\n\r\n")
+def _headers(head: bytes) -> "dict[str, str]":
+    """Return the headers of a part; a line that begins with a blank goes on with the one before."""
+    lines = re.sub(r"\r\n[ \t]+", " ", head.decode("utf-8", "replace")).split("\r\n")
+    pairs = (line.partition(":") for line in lines if ":" in line)
+    return {name.strip().lower(): text.strip() for name, _, text in pairs}
+
+
+def _value(text: str) -> "tuple[str, dict[str, str]]":
+    """Return a header's value without its parameters, and these; of ``name*`` the text that it encodes.
+
+    Each character is looked at once or twice, and nothing calls itself, whatever a client writes.
+    """
+    kind, semicolon, rest = text.partition(";")
+    rest, at = semicolon + rest, 0
+    found: "dict[str, str]" = {}
+    while at < len(rest):
+        match = PARAMETER.match(rest, at)
+        if match is None:
+            raise BadRequestError("the header value {:.80} cannot be read".format(repr(text)))
+        name, quoted, plain = match.groups()
+        if name:
+            found[name.lower()] = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+        at = match.end()
+    for name in [name for name in found if name.endswith("*")]:
+        charset, _, encoded = found[name].partition("'")
+        found[name[:-1]] = unquote(encoded.partition("'")[2], _charset(charset or "utf-8"), "replace")
+    return kind.strip().lower(), found
+
+
+def _charset(name: str) -> str:
+    try:
+        known = codecs.lookup(name).name
+    except (LookupError, ValueError):
+        known = ""
+    if not known.startswith(CHARSETS):
+        raise BadRequestError("the charset {:.40} is not known; send utf-8".format(repr(name)))
+    return known

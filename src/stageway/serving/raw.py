@@ -91,6 +91,10 @@ class Request:
             if silent:
                 return None
             raise BadRequestError("the body is not JSON: {}".format(error)) from None
+        except RecursionError:
+            if silent:
+                return None
+            raise BadRequestError("the body is nested too deeply") from None
 
     @property
     def json(self) -> Any:
