@@ -14,6 +14,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,3 +181,19 @@ def start(layer: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sta
     yield begin
     for service in services:
         service.end()
+
+
+@pytest.fixture
+def frugal() -> Any:
+    """Fail what takes more than 64 MB at once, while it lasts."""
+
+    @contextlib.contextmanager
+    def watched() -> Iterator[None]:
+        tracemalloc.start()
+        try:
+            yield
+            assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+        finally:
+            tracemalloc.stop()
+
+    return watched

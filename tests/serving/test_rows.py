@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stageway.serving import rows
+from stageway.serving.frameworks import tabular
 
 WAYS = [rows._short, rows._long]
 numbers = st.one_of(
@@ -85,3 +86,19 @@ def test_numbers_that_are_no_floats_are_rounded_to_the_nearest() -> None:
         assert found is not None
         assert found[0].tolist() == [[9007199254740992.0, 0.1]]
         assert not math.isnan(found[0][0, 0])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("other", [1, "a"])
+@pytest.mark.parametrize("method", [{}, {"method": "predict"}, {"method": 1}, {"x": 1}])
+def test_text_among_the_data_takes_no_room(way: Any, other: Any, method: Any, frugal: Any) -> None:
+    body = json.dumps({"data": [[1, other]] * 10_000 + [[1, "x" * 20_000]], **method}).encode()
+    with frugal():
+        assert way(body, 2) is None
+
+
+def test_text_takes_no_room_in_the_careful_way_either(frugal: Any) -> None:
+    with frugal():
+        found = tabular._array([[1, "a"]] * 10_000 + [[1, "x" * 20_000]])
+    assert found.dtype == object
+    assert found[0].tolist() == [1, "a"]

@@ -105,3 +105,25 @@ def test_a_result_keeps_its_kind(value: Any, wanted: str | None, dtype: str) -> 
 def test_what_is_no_tensor_is_a_type_error(value: Any) -> None:
     with pytest.raises(TypeError):
         tensors.array(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "room"),
+    [
+        ([1, 2.5, True, None], 0),
+        ([[1], [2]], 0),
+        ([], 0),
+        ("abc", 12),
+        ([1, 2, "abc"], 36),
+        ([[1, "abc"], ["", 2]], 60),
+        ([{"a": "abc", "b": 1}], 36),
+        ([""], 4),
+        ([b"ab", b""], 16),
+        ([10**400, 1.5], 0),
+    ],
+)
+def test_text_needs_the_room_of_the_longest(value: Any, room: int) -> None:
+    """A list counts beside what is in it: it is what numpy takes at least, not to the byte."""
+    found = tensors.room(value)
+    assert (found > 0) == (room > 0)
+    assert room <= found <= 2 * room

@@ -242,3 +242,33 @@ def test_a_wrong_part_is_a_mistake_or_does_no_harm(value: Any, part: str, kind: 
         return
     (array,) = found.tensors.values()
     assert tensors.datatype(array.dtype) == (value if part == "datatype" else kind)
+
+
+DEEP = b'{"inputs":[{"name":"x","datatype":"BYTES","shape":[1],"data":' + b"[" * 1000 + b'"a"' + b"]" * 1000 + b"}]}"
+
+
+@pytest.mark.parametrize("kind", ["FP64", "BYTES"])
+@pytest.mark.parametrize("shape", [[0, 2**62], [0, 2**62, 4], [2**40, 0], [1] * 33])
+def test_a_shape_that_no_array_can_have_is_the_clients_mistake(kind: str, shape: list[int]) -> None:
+    one = {"name": "x", "datatype": kind, "shape": shape}
+    with pytest.raises(BadRequestError, match="has the shape"):
+        asked({"inputs": [{**one, "data": []}]})
+    with pytest.raises(BadRequestError, match="has the shape"):
+        asked({"inputs": [{**one, "parameters": {"binary_data_size": 0}}]})
+
+
+def test_text_may_be_nested_as_deeply_as_json_may() -> None:
+    assert v2_wire.decode(DEEP, {}, MOST).tensors["x"].tolist() == [b"a"]
+
+
+def test_a_length_of_thousands_of_digits_is_the_clients_mistake() -> None:
+    with pytest.raises(BadRequestError, match="the body has"):
+        v2_wire.decode(json.dumps({"inputs": [ONE]}).encode(), {v2_wire.LENGTH: "9" * 5000}, MOST)
+
+
+@pytest.mark.parametrize("kind", ["FP64", "INT64", "BOOL"])
+@pytest.mark.parametrize("rest", [["a"], [1], [[1]]])
+def test_text_among_numbers_takes_no_room(kind: str, rest: list[Any], frugal: Any) -> None:
+    data = rest * 10_000 + ["x" * 20_000]
+    with frugal(), pytest.raises(BadRequestError, match=f"holds what is not {kind}"):
+        v2_wire.decode(json.dumps({"inputs": [{**ONE, "datatype": kind, "data": data}]}).encode(), {}, 10**6)

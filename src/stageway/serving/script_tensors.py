@@ -11,6 +11,7 @@ from typing import Any, Callable, Mapping, Optional
 
 from stageway.contract import Schema
 from stageway.serving import decorators, tensors
+from stageway.serving.replies import BadRequestError
 from stageway.serving.scorer import Signature, Tensor
 
 OUTPUT = "output"
@@ -104,5 +105,7 @@ def _datatype(schema: Schema) -> Optional[str]:
 
 def _as(dtype: Any, array: Any) -> Any:
     if dtype.kind in "US":
+        if tensors.room(array.ravel().tolist()) > tensors.WIDEST:
+            raise BadRequestError("a text is too long to stand among so many values")
         return tensors.text(array).astype(dtype.kind)
     return tensors.text(array) if dtype.kind == "O" else array

@@ -6,6 +6,8 @@ objects when they come in (``text`` makes them ``str``), and may be of ``bytes``
 
 from __future__ import annotations
 
+import math
+from itertools import chain
 from typing import Any, Mapping, Optional, Sequence
 
 from stageway.serving.replies import BadRequestError
@@ -28,6 +30,12 @@ DTYPES = {
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 TEXT_KINDS = "OSU"
+DEEPEST = 32
+"""How many lengths a shape may have, which is what every numpy takes."""
+EMPTY = 2**27
+"""How large the other lengths of an array without values may be, together."""
+WIDEST = 2**27
+"""How many bytes text may take where only an array of text will do, which gives every value the longest one's room."""
 
 
 def datatype(dtype: Any) -> Optional[str]:
@@ -40,6 +48,35 @@ def datatype(dtype: Any) -> Optional[str]:
         # A table's own kinds: text and categories.
         return "BYTES" if str(dtype) in ("string", "str", "category") else None
     return "BYTES" if plain.kind in TEXT_KINDS else NAMES.get(plain.name)
+
+
+def possible(shape: "Sequence[int]") -> bool:
+    """Tell whether an array can have *shape*, whose lengths are not negative: numpy multiplies those around a 0 too."""
+    return len(shape) <= DEEPEST and (0 not in shape or math.prod(one for one in shape if one) <= EMPTY)
+
+
+def room(value: Any) -> int:
+    """Return how many bytes numpy would take for the text in nested lists and objects; 0 where they hold none.
+
+    It gives every value, also the numbers, the room of the longest text, so a small body can ask for gigabytes. The
+    texts themselves, with ``dtype=object``, take no more than they have.
+    """
+    level = value if isinstance(value, list) else [value]
+    count = longest = 0
+    while level:
+        try:
+            # Nothing but numbers, told in a tenth of the time that a look at each would take.
+            sum(level)
+            count += len(level)
+            break
+        except (TypeError, OverflowError):
+            pass
+        texts = [len(one) for one in level if isinstance(one, (bytes, str))]
+        longest = max(longest, 1, *texts) if texts else longest
+        count += len(level)
+        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, (dict, list)))
+        level = list(chain.from_iterable(inner))
+    return 4 * count * longest
 
 
 def of_array(name: str, sample: Any, *, enforced: bool = True) -> Optional[Tensor]:

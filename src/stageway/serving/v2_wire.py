@@ -23,9 +23,9 @@ ENCODINGS = ("gzip", "deflate")
 BINARY = "application/octet-stream"
 GZIP_OR_ZLIB = zlib.MAX_WBITS + 32
 PREFIX = struct.Struct("<I")
-DEEPEST = 32
 LONGEST_NAME = 255
 MOST = 2**63 - 1
+MOST_DIGITS = 20
 WHOLE = "iu"
 KINDS = {"BOOL": "b", "FP16": "iuf", "FP32": "iuf", "FP64": "iuf"}
 """What JSON may hold for a datatype, in numpy's letters; whole numbers for the others."""
@@ -52,9 +52,10 @@ def decode(body: bytes, headers: "Mapping[str, str]", most: int) -> Asked:
     if length is None:
         document, rest = body, b""
     else:
-        if not (length.isascii() and length.isdigit() and int(length) <= len(body)):
-            sentence = "the header {} is {!r}, the body has {} bytes"
-            raise BadRequestError(sentence.format(LENGTH, length, len(body)))
+        digits = length.isascii() and length.isdigit() and len(length) < MOST_DIGITS
+        if not digits or int(length) > len(body):
+            sentence = "the header {} is {}, the body has {} bytes"
+            raise BadRequestError(sentence.format(LENGTH, reprlib.repr(length), len(body)))
         document, rest = body[: int(length)], body[int(length) :]
     asked = _object(replies.loads(document), "the body")
     name = asked.get("id", "")
@@ -189,6 +190,8 @@ def _numbers(data: "list[Any]", dtype: Any) -> Any:
     """Return *data* as an array whose numbers are of the kind of *dtype*; ``None`` when they are not."""
     import numpy as np
 
+    if tensors.room(data):
+        return None
     found = np.array(data)
     kinds = KINDS.get(tensors.NAMES[dtype.name], WHOLE)
     if not found.size or found.dtype.kind in kinds:
@@ -200,14 +203,19 @@ def _numbers(data: "list[Any]", dtype: Any) -> Any:
     return None
 
 
-def _flat(data: Any, name: str) -> "Iterator[bytes]":
-    for one in data:
-        if isinstance(one, str):
-            yield one.encode("utf-8", "surrogatepass")
-        elif isinstance(one, list):
-            yield from _flat(one, name)
+def _flat(data: "list[Any]", name: str) -> "Iterator[bytes]":
+    pending = [iter(data)]
+    while pending:
+        for one in pending[-1]:
+            if isinstance(one, str):
+                yield one.encode("utf-8", "surrogatepass")
+            elif isinstance(one, list):
+                pending.append(iter(one))
+                break
+            else:
+                raise BadRequestError("the data of {!r} holds what is not BYTES: {}".format(name, reprlib.repr(one)))
         else:
-            raise BadRequestError("the data of {!r} holds what is not BYTES: {}".format(name, reprlib.repr(one)))
+            pending.pop()
 
 
 def _array_of(elements: "list[bytes]", name: str, shape: "tuple[int, ...]") -> Any:
@@ -240,7 +248,7 @@ def _datatype(one: "dict[str, Any]", name: str) -> str:
 def _shape(one: "dict[str, Any]", name: str) -> "tuple[int, ...]":
     shape = one.get("shape")
     whole = isinstance(shape, list) and all(type(length) is int and 0 <= length <= MOST for length in shape)
-    if not isinstance(shape, list) or not whole or not 0 < len(shape) <= DEEPEST:
+    if not isinstance(shape, list) or not whole or not shape or not tensors.possible(shape):
         raise BadRequestError(
             "the input {!r} has the shape {}, not a list of lengths".format(name, reprlib.repr(shape))
         )

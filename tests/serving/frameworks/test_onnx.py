@@ -15,6 +15,11 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from stageway.serving.frameworks import tensorproto
+from stageway.serving.frameworks.named import fitting
+from stageway.serving.replies import BadRequestError
+from stageway.serving.scorer import Tensor
+
 FEATURES, TARGET = load_diabetes(return_X_y=True)
 ROWS = FEATURES.astype("float32")
 
@@ -234,3 +239,25 @@ def test_weights_beside_the_graph_are_found(load: Any, scored: Any) -> None:
         assert (folder / "weights.data").stat().st_size
 
     assert scored(load("Onnx", fill), [{"data": [[1, 10]]}]) == [{"y": [[32.0]]}]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"dims": [0, 2**61, 8], "dataType": 1, "rawData": ""},
+        {"dims": [1] * 70, "dataType": 1, "rawData": "AAAAAA=="},
+        {"dims": [2], "dataType": 10, "int32Data": [[1, 2], [3, 4]]},
+    ],
+)
+def test_what_no_array_can_be_is_the_clients_mistake(given: Any) -> None:
+    with pytest.raises(BadRequestError):
+        tensorproto.read("x", given)
+
+
+@pytest.mark.parametrize("kind", ["FP32", "INT64", "BOOL"])
+def test_text_among_numbers_takes_no_room(kind: str, frugal: Any) -> None:
+    with frugal(), pytest.raises(BadRequestError, match=f"values that are not {kind}"):
+        fitting([[1], ["a"]] * 5_000 + [["x" * 20_000]], Tensor("x", kind, (-1, 1)))
+    with frugal():
+        found = fitting([["a"]] * 10_000 + [["x" * 20_000]], Tensor("x", "BYTES", (-1, 1)))
+    assert found.shape == (10_001, 1)

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stageway.serving.standins.inference_schema.parameter_types.numpy_parameter_type import NumpyParameterType
+
 PACKAGE, OURS = "inference_schema", "stageway.serving.standins.inference_schema"
 DAY = datetime.datetime(2020, 1, 2, 3, 4, 5)
 RECORD = np.array([(1, 2.5, "a")], dtype=[("i", "i4"), ("f", "f8"), ("s", "U4")])
@@ -277,3 +279,10 @@ def test_spark_is_asked_for_only_when_it_is_used() -> None:
     spark = importlib.import_module(f"{OURS}.parameter_types.spark_parameter_type")
     with pytest.raises(ImportError, match="SparkParameterType needs pyspark; add it to the dependencies"):
         spark.SparkParameterType(TABLE)
+
+
+def test_a_text_that_is_too_long_for_an_array_is_refused(frugal: Any) -> None:
+    kind = NumpyParameterType(np.array(["a"]), enforce_column_type=False, enforce_shape=False)
+    assert kind.deserialize_input(["a", "bc"]).tolist() == ["a", "bc"]
+    with frugal(), pytest.raises(ValueError, match="too long"):
+        kind.deserialize_input(["a"] * 10_000 + ["x" * 20_000])

@@ -120,6 +120,8 @@ class MLflow(Alone):
     def _data(self, form: str, value: Any) -> Any:
         """Return what the model takes, as MLflow itself reads it; ``data`` holds rows or records like any table's."""
         asked = form
+        if not form.startswith("dataframe") and arrays.room(value) > arrays.WIDEST:
+            raise BadRequestError("{!r} holds a text that is too long to stand among so many values".format(form))
         try:
             if form in ("instances", "inputs"):
                 return self._forms.parse_tf_serving_input({form: value}, self._schema)

@@ -127,18 +127,19 @@ def fitting(value: Any, one: Tensor) -> Any:
     import numpy as np
 
     wanted = np.dtype(arrays.DTYPES[one.datatype])
+    text = arrays.room(value) > 0
     try:
-        found = np.array(value)
+        found = np.array(value, dtype=object if text else None)
     except ValueError:
         raise BadRequestError("the input {!r} is no table: its parts differ in length".format(one.name)) from None
-    if found.dtype.kind == "O" and wanted.kind == "f":
+    if found.dtype.kind == "O" and wanted.kind == "f" and not text:
         # A null is a value that is missing, which models know as NaN.
         try:
             found = np.array(value, dtype=float)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     if wanted.kind == "O":
-        fits, cast = found.dtype.kind == "U", found.astype(object)
+        fits, cast = text and all(isinstance(one, str) for one in found.ravel()), found
     elif found.dtype.kind not in "fiub" or (found.dtype.kind == "b") != (wanted.kind == "b"):
         fits, cast = not found.size, found.astype(wanted) if not found.size else found
     else:

@@ -306,13 +306,14 @@ def _array(data: "list[Any]") -> Any:
 
     if isinstance(data[0], dict):
         raise BadRequestError("'data': row 0 is an object; the model has no column names, send a list of values")
+    text = arrays.room(data) > 0
     try:
-        array = np.asarray(data)
+        array = np.asarray(data, dtype=object if text else None)
     except ValueError:
         raise BadRequestError("'data' is not a table: its rows differ in shape") from None
-    if array.dtype.kind in "biuf":
+    if text or array.dtype.kind in "biuf":
         return array
     try:
-        return np.asarray(data, dtype=float) if array.dtype.kind == "O" else np.asarray(data, dtype=object)
-    except (TypeError, ValueError):
+        return np.asarray(data, dtype=float)
+    except (TypeError, ValueError, OverflowError):
         return np.asarray(data, dtype=object)

@@ -141,6 +141,8 @@ def _texts(name: str, value: Any) -> Any:
     while isinstance(inner, list):
         shape.append(len(inner))
         inner = inner[0] if inner else None
+    if not arrays.possible(shape):
+        raise BadRequestError("the input {!r} is nested too deeply".format(name))
     flat = _flat(name, value, len(shape))
     if len(flat) != np.prod(shape, dtype=int):
         raise BadRequestError("the input {!r} is no table: its parts differ in length".format(name))
@@ -153,7 +155,7 @@ def _flat(name: str, value: Any, depth: int) -> "list[bytes]":
     if isinstance(value, list) and depth:
         return [one for part in value for one in _flat(name, part, depth - 1)]
     if isinstance(value, str) and not depth:
-        return [value.encode()]
+        return [value.encode("utf-8", "surrogatepass")]
     if isinstance(value, dict) and set(value) == {BYTES} and not depth:
         try:
             return [base64.b64decode(value[BYTES], validate=True)]

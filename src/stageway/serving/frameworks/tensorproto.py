@@ -7,6 +7,7 @@ import binascii
 import math
 from typing import Any
 
+from stageway.serving import tensors
 from stageway.serving.replies import BadRequestError
 
 DTYPES = {
@@ -44,7 +45,7 @@ def read(name: str, given: Any) -> Any:
     dtype = DTYPES[number]
     dims = given.get("dims", [])
     shape = [_natural(length) for length in dims] if isinstance(dims, list) else [-1]
-    if any(length < 0 for length in shape):
+    if any(length < 0 for length in shape) or not tensors.possible(shape):
         raise BadRequestError("the input {!r} has the dims {!r}, which are no lengths".format(name, dims))
     if "rawdata" in given and dtype != "object":
         raw = _bytes(name, given["rawdata"])
@@ -87,7 +88,9 @@ def _values(name: str, given: "dict[str, Any]", dtype: str) -> Any:
     try:
         if dtype == "float16":
             # Of this type the list holds the bits.
-            return np.array(values, dtype="uint16").view("float16")
+            bits = np.array(values, dtype="uint16").view("float16")
+            if bits.ndim == 1:
+                return bits
         # Whole numbers may be text, since JSON's own hold 53 bits.
         numbers = [int(one) if isinstance(one, str) and not dtype.startswith("float") else one for one in values]
         found = np.array(numbers, dtype=dtype)

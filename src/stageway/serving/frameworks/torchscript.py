@@ -105,7 +105,7 @@ class TorchScript(Alone):
         kind = self._number
         if isinstance(value, dict):
             kind, value = value.get("datatype", kind), value.get("data")
-        if kind not in arrays.DTYPES or kind == "BYTES":
+        if not isinstance(kind, str) or kind not in arrays.DTYPES or kind == "BYTES":
             raise BadRequestError("the input {!r} has the datatype {!r}, which is none of numbers".format(name, kind))
         return fitting(value, Tensor(name, kind, ()))
 
