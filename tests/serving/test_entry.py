@@ -206,6 +206,30 @@ def test_files_beside_the_script_can_be_imported_and_the_machines_packages_canno
     assert len(outcome[1]) == 1
 
 
+def test_scripts_find_an_event_loop_and_have_to_await_themselves(start: Any) -> None:
+    script = """
+import asyncio, json
+async def later(number):
+    await asyncio.sleep(0)
+    return number + 1
+def init():
+    global first
+    first = asyncio.get_event_loop().run_until_complete(later(0))
+def run(data):
+    asked = json.loads(data)
+    if asked == "awaits":
+        return asyncio.get_event_loop().run_until_complete(later(first))
+    return later(first)
+"""
+    service = start(script).ready()
+    assert service.score("awaits").json == 2
+    assert service.score("forgets").status == 500
+    assert service.lines[-1] == (
+        "stageway-serving: run() of score.py returned a coroutine, which nobody awaits; "
+        "let it return asyncio.run(...) of that"
+    )
+
+
 def test_what_is_probably_a_mistake_is_said_once(start: Any) -> None:
     service = start("import json\ndef run(data):\n    return [json.loads(data), None]\n").ready()
     assert service.score(1).json == [1, None]

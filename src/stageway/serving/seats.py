@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import threading
 import time
 import traceback
-from typing import Callable, NamedTuple, Optional, Sequence
+from typing import Callable, Iterator, NamedTuple, Optional, Sequence
 
 from stageway.serving.replies import Reply
 from stageway.serving.scorer import Call, Work
@@ -80,6 +81,10 @@ class Seat:
         return "".join(traceback.format_stack(frame)[-8:]).rstrip() if frame is not None else "its end"
 
     def _work(self, serve: "Callable[[Seat], bool]") -> None:
+        with _event_loop():
+            self._serve(serve)
+
+    def _serve(self, serve: "Callable[[Seat], bool]") -> None:
         while True:
             try:
                 if not serve(self):
@@ -88,3 +93,17 @@ class Seat:
                 # Not even a failure could be answered, for want of memory perhaps; whoever comes next may be luckier.
                 if self.given_up:
                     return
+
+
+@contextlib.contextmanager
+def _event_loop() -> "Iterator[None]":
+    """Give this thread an event loop, which scripts ask asyncio for and only a main thread has by itself."""
+    try:
+        loop = asyncio.new_event_loop()
+    except OSError:
+        # No file descriptor is left; most scripts do without.
+        yield
+        return
+    asyncio.set_event_loop(loop)
+    with contextlib.closing(loop):
+        yield
