@@ -17,6 +17,7 @@ from stageway import images, output
 from stageway.bundle import Bundle
 from stageway.errors import ConfigError, PackagingError, TryAgainError
 from stageway.images import sources
+from stageway.images.build import PACKAGES
 from stageway.images.layers import LayerStore
 from stageway.release import Model
 
@@ -221,6 +222,16 @@ def test_a_framework_whose_package_is_not_locked_is_refused_with_the_line_to_wri
     times.serve()
     model = times.shelf.add(framework="ScikitLearn", framework_version="1.7.2")
     with pytest.raises(PackagingError, match=r"has no scikit-learn.*write scikit-learn==1.7.2 into"):
+        build(times, model)
+
+
+def test_a_file_of_skops_whose_package_is_not_locked_is_refused(times: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    times.serve()
+    monkeypatch.setitem(PACKAGES, "ScikitLearn", ("six",))
+    times.write("requirements.txt", "six==1.17.0\n")
+    times.serve(dependencies="requirements.txt")
+    model = times.shelf.add(files={"model.skops": ""}, framework="ScikitLearn")
+    with pytest.raises(PackagingError, match=r"has no skops, .*write skops into requirements.txt"):
         build(times, model)
 
 

@@ -253,6 +253,12 @@ def _framework(workspace: Workspace, model: Model, lock: locks.Lock) -> str:
             f"{lock.path}: has no {' or '.join(packages)}, which serves {model.framework} models such as "
             f"{model.label}; write {packages[0]}{version} into {where} and run `stageway lock`"
         )
+    if "skops" not in lock.names and any(name.lower().endswith(".skops") for name in model.files):
+        where = workspace.spec.serve.dependencies or "a file named by serve.dependencies"
+        raise PackagingError(
+            f"{lock.path}: has no skops, which reads the model file of {model.label}; write skops into {where} "
+            "and run `stageway lock`"
+        )
     return model.framework
 
 
