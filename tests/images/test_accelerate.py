@@ -124,10 +124,60 @@ def test_a_model_whose_form_disagrees_is_served_as_it_is_and_tried_once(
     said = [note for note in notes if note.startswith("not accelerated, the original serves: ")]
     assert len(said) == 1
     assert not bundle.manifest.accelerated
-    # Were a process started again, it would not be given the time to answer.
-    monkeypatch.setattr(accelerate, "TIMEOUT", 0.0)
+    monkeypatch.setattr(accelerate.Accelerator, "_run", None)
     assert build(trained, model) == bundle
     assert [note for note in notes if note.startswith("not accelerated")] == said * 2
+
+
+def subject(trained: Any, name: str) -> accelerate.Subject:
+    """Return a model and the layers that serve it, as packaging has them."""
+    trained.write("requirements.txt", "scikit-learn>=1.7\njoblib\nonnxruntime\n")
+    trained.serve(dependencies="requirements.txt", accelerate="off")
+    model = register(trained, name)
+    layers = {layer.kind: layer for layer in build(trained, model).manifest.layers}
+    return accelerate.Subject(
+        model=model,
+        framework="ScikitLearn",
+        content=layers["model"],
+        dependencies=layers["dependencies"],
+        serving=layers["serving"],
+        variables={},
+    )
+
+
+def accelerator(trained: Any, **options: Any) -> accelerate.Accelerator:
+    lock = images.lock.read(trained.root / "stageway.lock")
+    assert lock is not None
+    found = images.lock.index_options(trained.workspace())
+    return accelerate.Accelerator(images.layers.LayerStore(trained.cache), lock, found, **options)
+
+
+def test_a_conversion_that_had_no_time_is_tried_again(trained: Any) -> None:
+    given = subject(trained, "forest")
+    outcome = accelerator(trained, timeout=0.0).accelerate(given)
+    assert outcome.layer is None
+    assert outcome.sentence == "converting took longer than 0 s; `accelerate: off` does not try"
+    assert accelerator(trained).accelerate(given).layer is not None
+
+
+def test_a_model_that_makes_the_answer_up_gets_no_other_file_into_the_release(trained: Any) -> None:
+    code = (
+        "import json, os, pathlib, sys\n"
+        "into = pathlib.Path(sys.argv[sys.argv.index('--into') + 1])\n"
+        "(into / 'form').mkdir()\n"
+        "(into / 'form' / 'model.onnx').symlink_to('/etc/hostname')\n"
+        "(into / 'form' / 'report.json').write_text('{}')\n"
+        "times = {'original_us': 9.0, 'accelerated_us': 1.0}\n"
+        "(into / 'answer.json').write_text(json.dumps({'speed': {'1': times, '64': times}}))\n"
+        "os._exit(0)\n"
+    )
+    script = f"class Evil:\n    def __reduce__(self):\n        return exec, ({code!r},)\n"
+    (trained.root / "evil.py").write_text(script + "import joblib\njoblib.dump(Evil(), 'evil.joblib')\n")
+    place = images.environment(trained.workspace())
+    subprocess.run([*place.argv, "evil.py"], cwd=trained.root, env={**os.environ, **place.env}, check=True)
+    outcome = accelerator(trained).accelerate(subject(trained, "evil"))
+    assert outcome.layer is None
+    assert outcome.sentence.startswith("the converter left report.json that is none")
 
 
 def test_off_is_off(trained: Any, notes: list[str]) -> None:

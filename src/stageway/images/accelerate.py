@@ -1,30 +1,30 @@
 """A verified ONNX form of a model as a layer of its own, or the reason why there is none.
 
 Converting unpickles the model, so it runs in a process of its own: on the dependency layer that will serve, with the
-converters in a layer beside it that no service gets. Whatever goes wrong there, the original serves. Both answers are
-kept: the same model with the same packages is converted once.
+converters in a layer beside it that no service gets. Whatever goes wrong there, the original serves. The converter's
+own answer is kept, good or bad: the same model with the same packages is converted once. What kept it from answering,
+such as its time or a full disk, may be gone the next time and is not.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from stageway.bundle import ACCELERATED, MODELS, machine
 from stageway.errors import PackagingError, TryAgainError
 from stageway.facts import digest
 from stageway.images import cache as caches
+from stageway.images import converted, locked, uv_tool
 from stageway.images import lock as locks
-from stageway.images import locked, uv_tool
+from stageway.images.converted import Answer, UnfitError
 from stageway.images.layers import LayerStore
 from stageway.release import Layer, Model
 
@@ -36,7 +36,8 @@ TIMEOUT = 300.0
 """Seconds after which a conversion is given up."""
 LEAST_MEMORY = 4 * 2**30
 ANSWERS = "accelerations"
-LONGEST = 300
+TAIL = 2**14
+"""Bytes of a converter's log that are looked at."""
 
 
 @dataclass(frozen=True)
@@ -92,32 +93,33 @@ class Accelerator:
 
     def _known(self, made_from: Any, answer: Path) -> Outcome | None:
         try:
-            told = json.loads(answer.read_text(encoding="utf-8"))
+            told = Answer.model_validate_json(answer.read_bytes())
         except (OSError, ValueError):
             return None
+        if told.speed is None:
+            return Outcome(None, told.sentence)
         layer = self._store.find(ACCELERATED, made_from)
-        if "reason" in told:
-            return Outcome(None, told["reason"])
-        return Outcome(layer, _speed(told)) if layer is not None else None
+        return Outcome(layer, told.sentence) if layer is not None else None
 
     def _convert(self, subject: Subject, tools: Layer, made_from: Any, answer: Path) -> Outcome:
         with caches.scratch(self._store.cache) as place:
-            told, keep = self._run(subject, tools, place)
-            if "reason" in told:
-                if keep:
-                    caches.write(answer, json.dumps(told))
-                return Outcome(None, told["reason"])
+            try:
+                told = self._run(subject, tools, place)
+                layer = None
+                if told.speed is not None:
+                    layer = self._store.make(
+                        ACCELERATED, made_from, lambda content: converted.copy_form(place, content)
+                    )
+            except UnfitError as error:
+                return Outcome(None, error.message)
+            except FileNotFoundError:
+                return Outcome(None, "the converter left no form beside its answer")
+            if not told.passing:
+                caches.write(answer, told.model_dump_json(by_alias=True, exclude_none=True))
+            return Outcome(layer, told.sentence)
 
-            def fill(content: Path) -> None:
-                for path in sorted((place / "form").iterdir()):
-                    shutil.copyfile(path, content / path.name)
-
-            layer = self._store.make(ACCELERATED, made_from, fill)
-            caches.write(answer, json.dumps(told))
-            return Outcome(layer, _speed(told))
-
-    def _run(self, subject: Subject, tools: Layer, place: Path) -> tuple[dict[str, Any], bool]:
-        """Run the converter in *place*; return its answer, and whether it would be the same another time."""
+    def _run(self, subject: Subject, tools: Layer, place: Path) -> Answer:
+        """Run the converter in *place*; return its answer, or a passing one where it wrote none."""
         samples = place / "samples"
         samples.mkdir()
         for number, body in enumerate(subject.bodies):
@@ -135,7 +137,7 @@ class Accelerator:
         command = [machine.interpreter(), "-S", "-s", "-P", "-m", "stageway.serving.convert"]
         command += ["--framework", subject.framework, "--samples", str(samples), "--into", str(place)]
         command += ["--memory", str(_memory())]
-        with (place / "log").open("wb") as log:
+        with (place / "log").open("w+b") as log:
             # The pipe is never written to: when we are gone it closes, and the converter ends.
             process = subprocess.Popen(
                 command, cwd=place, env=env, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
@@ -143,14 +145,17 @@ class Accelerator:
             try:
                 code = process.wait(self._timeout)
             except subprocess.TimeoutExpired:
-                return {"reason": f"converting took longer than {self._timeout:g} s"}, True
+                return _passing(f"converting took longer than {self._timeout:g} s; `accelerate: off` does not try")
             finally:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 if process.stdin is not None:
                     process.stdin.close()
-        return _answer(place, code), code >= 0
+            try:
+                return converted.read_answer(place)
+            except FileNotFoundError:
+                return _passing(_ended(log, code))
 
     def _tools(self, dependencies: Layer) -> Layer:
         """Return the layer with the converters: only what the dependency layer lacks, so that nothing is replaced."""
@@ -180,25 +185,17 @@ class Accelerator:
             return self._store.make("converters", made_from, fill)
 
 
-def _answer(place: Path, code: int) -> dict[str, Any]:
-    """Read what the converter wrote; where it wrote nothing, how it ended is the reason."""
-    try:
-        told = json.loads((place / "answer.json").read_text(encoding="utf-8"))
-        if "reason" in told:
-            return {"reason": " ".join(str(told["reason"]).split())[:LONGEST]}
-        if all((place / "form" / name).is_file() for name in ("model.onnx", "report.json")):
-            return {"speed": told["speed"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+def _passing(reason: str) -> Answer:
+    return Answer(reason=reason, passing=True)
+
+
+def _ended(log: IO[bytes], code: int) -> str:
+    """Say how a converter ended that wrote no answer."""
     if code < 0:
-        return {"reason": f"the converter was ended by signal {-code} ({signal.Signals(-code).name})"}
-    lines = (place / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return {"reason": f"the converter ended with exit code {code}: {lines[-1][:LONGEST] if lines else 'no word'}"}
-
-
-def _speed(told: Mapping[str, Any]) -> str:
-    one = told["speed"]["1"]
-    return f"one row in {one['accelerated_us']:.0f} µs, the original takes {one['original_us']:.0f} µs"
+        return f"the converter was ended by signal {-code} ({signal.Signals(-code).name})"
+    log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL))
+    lines = log.read(TAIL).decode("utf-8", "replace").strip().splitlines()
+    return f"the converter ended with exit code {code}: {lines[-1] if lines else 'no word'}"
 
 
 def _installed(content: Path) -> set[str]:

@@ -1,7 +1,8 @@
 """``python -S -s -P -m stageway.serving.convert --framework NAME --samples FOLDER --into FOLDER``.
 
-Exit code 0 with ``answer.json`` in the folder: ``{"reason": ...}``, or ``{"speed": ...}`` beside ``form/``, which then
-holds ``model.onnx`` and ``report.json``. Ends when its standard input is closed: its caller holds the other end.
+Exit code 0 with ``answer.json`` in the folder: ``{"reason": ..., "passing": ...}``, where a passing reason may be gone
+another time, or ``{"speed": ...}`` beside ``form/``, which then holds ``model.onnx`` and ``report.json``. Ends when its
+standard input is closed: its caller holds the other end.
 """
 
 from __future__ import annotations

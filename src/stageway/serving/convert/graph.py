@@ -47,6 +47,8 @@ def candidates(model: Any, columns: int, methods: "list[str]") -> "Iterator[Grap
     for kind in ("float64", "float32"):
         try:
             made = _converted(model, columns, kind)
+        except MemoryError:
+            raise
         except Exception as error:  # converters raise what they like
             said = said or "{}: {}".format(type(error).__name__, " ".join(str(error).split())[:200])
             continue

@@ -6,6 +6,7 @@ on the other; row by row and in batches, for each type of rows that requests bri
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -13,7 +14,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Optional
 
 from stageway.errors import StagewayError
 from stageway.serving import acceleration, frameworks
@@ -36,6 +37,7 @@ SCORES = ("predict_proba", "decision_function", "transform")
 """Methods that tell how sure a class is, the best one first."""
 KINDS = ("float64", "int64", "float32")
 SLICE = 64
+PASSING = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EIO)
 
 Candidates = Callable[[Any, int, "list[str]"], "Iterator[Graph]"]
 
@@ -53,12 +55,12 @@ def run(framework: str, samples: str, into: str) -> int:
         speed = accelerate(scorer, _bodies(Path(samples)), folder / "form")
         answer: "dict[str, Any]" = {"speed": speed}
     except StagewayError as error:
-        answer = {"reason": error.message}
+        answer = {"reason": error.message, "passing": _passing(error)}
     except MemoryError:
-        answer = {"reason": "the converter ran out of memory"}
+        answer = {"reason": "the converter ran out of memory", "passing": True}
     except Exception as error:  # whatever a converter or a model raises, the original serves
         log_traceback(error)
-        answer = {"reason": "the converter failed: {}".format(said(error))}
+        answer = {"reason": "the converter failed: {}".format(said(error)), "passing": _passing(error)}
     fresh = folder / "answer.json.new"
     fresh.write_text(json.dumps(answer), encoding="utf-8")
     fresh.replace(folder / "answer.json")
@@ -66,6 +68,15 @@ def run(framework: str, samples: str, into: str) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _passing(error: Optional[BaseException]) -> bool:
+    """Tell whether it was for want of memory or for a disk: that may be otherwise another time."""
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in PASSING):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def accelerate(
@@ -90,6 +101,8 @@ def accelerate(
                 report = trial.report(candidate, form)
                 found.append(_Form(content, report, trial.speed(Accelerated(scorer, form), candidate.methods)))
             except StagewayError as error:
+                if _passing(error):
+                    raise
                 # Where one answers otherwise, that is why; the rest did not even try.
                 first = first if "differs" in first else error.message.replace(str(form), form.name)
             else:
