@@ -160,6 +160,7 @@ def test_a_model_that_cannot_be_read_is_refused_at_the_start(start: Any, ridge: 
     service = start(None, "--framework", "ScikitLearn", folder=tmp_path, environment=where)
     assert service.ended() == 1
     assert "model.pkl cannot be read" in service.lines[-1]
+    assert not any("Traceback" in line for line in service.lines)
 
 
 def dumped(model: Any) -> Any:

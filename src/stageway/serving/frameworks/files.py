@@ -50,14 +50,23 @@ def package(name: str, wanted: str) -> Any:
 
 
 def read(path: Path, reader: "Callable[[Path], Any]") -> Any:
-    """Return what *reader* makes of *path*; the log has the traceback of what it cannot read."""
+    """Return what *reader* makes of *path*; the log has the traceback where it tells more."""
     try:
         return reader(path)
     except StartError:
         raise
     except BaseException as error:
-        log_traceback(error)
+        if not _of_pickle(error):
+            log_traceback(error)
         raise StartError("model {} cannot be read: {}".format(path, said(error))) from error
+
+
+def _of_pickle(error: BaseException) -> bool:
+    """Tell whether the module ``pickle`` raised *error* itself: its trace says nothing about the model's own code."""
+    inner = error.__traceback__
+    while inner is not None and inner.tb_next is not None:
+        inner = inner.tb_next
+    return inner is not None and inner.tb_frame.f_globals.get("__name__") == "pickle"
 
 
 def threads() -> int:
