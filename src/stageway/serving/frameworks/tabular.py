@@ -143,7 +143,7 @@ class Tabular:
 
     def _work(self, method: str, rows: Any) -> Work:
         def write(result: Any) -> Reply:
-            return Reply(200, replies.dumps({method: result}))
+            return replies.of({method: result})
 
         if not self._independent or isinstance(rows, list):
             return Work((method, rows), write)
