@@ -19,6 +19,8 @@ def _desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "saved_model.pb").touch()
     (tmp_path / "odd name").mkdir()
+    (tmp_path / "odd name" / "weights").touch()
+    (tmp_path / "empty").mkdir()
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,14 @@ def test_a_model_from_disk_is_version_1_of_what_the_file_is_called() -> None:
         ("score.py", None, None, "model 'score.py': is a script; `stageway serve --entry-script score.py` serves it"),
         ("m.pkl", Path("gone.py"), None, "--entry-script 'gone.py': no such file in"),
         ("m.pkl", Path("score.py"), "Onnx", "--entry-script and --framework: give one of them"),
+        ("gone.py", None, None, "model 'gone.py': no such file in"),
+        (
+            "m.pkl",
+            Path("saved"),
+            None,
+            "--entry-script 'saved': is a folder; name the script in it, such as saved/score.py",
+        ),
+        ("empty", None, None, "model 'empty': the folder is empty"),
     ],
 )
 def test_what_cannot_be_known_is_one_line_with_the_way_out(
@@ -83,3 +93,34 @@ def test_what_cannot_be_known_is_one_line_with_the_way_out(
         choose(what, script=script, framework=framework)
     assert caught.value.message.startswith(said)
     assert "\n" not in caught.value.message
+
+
+def test_several_models_are_served_with_one_script() -> None:
+    found = choose("m.pkl", "saved", script=Path("score.py"), framework=None)
+    assert [one.place.path for one in found.models] == ["azureml-models/m/1", "azureml-models/saved/1"]
+    assert found.said == "m.pkl and saved with score.py"
+
+
+@pytest.mark.parametrize(
+    ("models", "script", "said"),
+    [
+        (("m.pkl", "m.onnx"), None, "models m.pkl, m.onnx: name the script that uses them all with --entry-script"),
+        (("m.pkl", "m.onnx"), Path("score.py"), "model 'm': is given twice"),
+    ],
+)
+def test_several_models_that_one_script_cannot_tell_apart_are_refused(
+    models: tuple[str, ...], script: Path | None, said: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        choose(*models, script=script, framework=None)
+    assert caught.value.message.startswith(said)
+
+
+def test_a_path_in_a_project_is_served_without_its_script_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stageway.yml").write_text("model: times\nserve: {entry-script: score.py}\nstages: {dev: {}}\n")
+    assert choose("m.pkl", script=None, framework=None).script is None
+    assert "m.pkl is served as ScikitLearn, without the project's script; add --entry-script score.py" in (
+        capsys.readouterr().err
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -24,11 +24,11 @@ EPILOG = (
 
 def _serve(
     what: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
-            metavar="[MODEL or PATH]",
+            metavar="MODEL or PATH",
             help="NAME, NAME:VERSION or NAME@ALIAS of the project's registry, or a model file or folder; "
-            "default: the project's own model and script.",
+            "several for one entry script; default: the project's own model and script.",
             show_default=False,
         ),
     ] = None,
@@ -48,13 +48,14 @@ def _serve(
     ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option(help="Seconds from a request to its reply, then 504.", rich_help_panel=SCORING),
+        typer.Option(min=0, help="Seconds from a request to its reply, then 504.", rich_help_panel=SCORING),
     ] = None,
     queue_wait: Annotated[
-        float | None, typer.Option(help="Seconds that run() may be waited for, then 503.", rich_help_panel=SCORING)
+        float | None,
+        typer.Option(min=0, help="Seconds that run() may be waited for, then 503.", rich_help_panel=SCORING),
     ] = None,
     batching: Annotated[
-        str | None, typer.Option(help="Join requests that wait: auto, on or off.", rich_help_panel=SCORING)
+        Literal["auto", "on", "off"] | None, typer.Option(help="Join requests that wait.", rich_help_panel=SCORING)
     ] = None,
     max_body: Annotated[
         int | None, typer.Option(min=1, help="Bytes of the largest request.", rich_help_panel=SCORING)
@@ -70,7 +71,9 @@ def _serve(
         Path | None, typer.Option(help="Certificate with its chain (PEM).", rich_help_panel=CLIENTS)
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).", rich_help_panel=CLIENTS)] = None,
-    log_format: Annotated[str | None, typer.Option(help="text or json.", rich_help_panel=CLIENTS)] = None,
+    log_format: Annotated[
+        Literal["text", "json"] | None, typer.Option(help="Lines of text, or of JSON.", rich_help_panel=CLIENTS)
+    ] = None,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request.", rich_help_panel=CLIENTS)] = (
         False
     ),
@@ -100,7 +103,8 @@ def _serve(
     arguments += [part for origin in cors or () for part in ("--cors", origin)]
     arguments += ["--access-log"] if access_log else []
     where = Where(host, port, guarded=auth is not None, secure=tls_certificate is not None)
-    choice = choose(what, script=entry_script, framework=framework, start=workspace)
+    first, more = (what[0], what[1:]) if what else (None, [])
+    choice = choose(first, *more, script=entry_script, framework=framework, start=workspace)
     if sys.stderr.isatty():
         typer.secho(f"starting {choice.said} ...", dim=True, err=True)
     unwatched = (collect.resolve(),) if collect is not None else ()
@@ -138,7 +142,12 @@ def _told(as_json: bool) -> Told:
 def _banner(at: Ready) -> None:
     bold = {"bold": True} if sys.stdout.isatty() else {}
     typer.echo(f"{typer.style(at.serves, **bold)} is served on {typer.style(at.address, fg='cyan')}")
-    rows = {"try it": at.try_it, "docs": at.docs, "reload": at.reloads_on and f"when {at.reloads_on} changes"}
+    rows = {
+        "try it": at.try_it,
+        "": at.hint,
+        "docs": at.docs,
+        "reload": at.reloads_on and f"when {at.reloads_on} changes",
+    }
     for name, text in {**rows, "stop": "Ctrl-C"}.items():
         if text:
             typer.echo(f"  {typer.style(name.ljust(7), dim=True)} {text}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -81,43 +82,86 @@ class Choice:
         return f"{models} with {with_what}" if models else with_what
 
 
-def choose(what: str | None, *, script: Path | None, framework: str | None, start: Path | None = None) -> Choice:
+def choose(
+    what: str | None,
+    *more: str,
+    script: Path | None,
+    framework: str | None,
+    start: Path | None = None,
+) -> Choice:
     """Say what is served: *what* is a path or a model's reference, nothing is the project's own.
 
-    Raises ``ConfigError`` in one line with the way out when that cannot be known.
+    With *more* of them a script has to be named, which gets all. Raises ``ConfigError`` in one line with the way out
+    when that cannot be known.
     """
     if script is not None and framework is not None:
         raise ConfigError("--entry-script and --framework: give one of them; a framework needs no script")
+    if script is not None and script.is_dir():
+        raise ConfigError(
+            f"--entry-script {str(script)!r}: is a folder; name the script in it, such as {script}/score.py"
+        )
     if script is not None and not script.is_file():
         raise ConfigError(f"--entry-script {str(script)!r}: no such file in {Path.cwd()}")
+    if what is not None and more:
+        return _of_several([what, *more], script, start)
     if what is not None and _is_path(what):
-        return _of_path(Path(what), script, framework)
+        return _of_path(Path(what), script, framework, start)
     workspace = _workspace(start, needed=what is not None or script is None, what=what)
     if workspace is None:
         return Choice(script=script, directory=script.parent if script is not None else None)
     return _of_project(workspace, what, script, framework)
 
 
+def _of_several(whats: Sequence[str], script: Path | None, start: Path | None) -> Choice:
+    if script is None:
+        raise ConfigError(f"models {', '.join(whats)}: name the script that uses them all with --entry-script")
+    found = [choose(one, script=script, framework=None, start=start) for one in whats]
+    models = tuple(model for one in found for model in one.models)
+    names = [model.place.name for model in models]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"model {name!r}: is given twice, and a script finds models by their names; rename one")
+    workspace = next((one.workspace for one in found if one.workspace is not None), None)
+    return Choice(models, script=script, directory=script.parent, workspace=workspace)
+
+
 def _is_path(what: str) -> bool:
     """Say whether *what* is meant as a path: it is there, or it looks like one."""
     if Path(what).exists():
         return True
-    looks = os.sep in what or what.startswith((".", "~")) or Path(what).suffix.lower() in ENDINGS
-    if looks:
+    suffix = Path(what).suffix.lower()
+    if suffix == ".py":
+        raise ConfigError(f"model {what!r}: no such file in {Path.cwd()}; a script is named with --entry-script")
+    if os.sep in what or what.startswith((".", "~")) or suffix in ENDINGS:
         raise ConfigError(f"model {what!r}: no such file or folder in {Path.cwd()}")
     return False
 
 
-def _of_path(path: Path, script: Path | None, framework: str | None) -> Choice:
+def _of_path(path: Path, script: Path | None, framework: str | None, start: Path | None) -> Choice:
     if path.suffix == ".py":
         raise ConfigError(f"model {str(path)!r}: is a script; `stageway serve --entry-script {path}` serves it")
-    name = re.sub(r"[^a-zA-Z0-9._-]+", "-", path.resolve().stem if path.is_file() else path.resolve().name).strip("-.")
+    if path.is_dir() and not any(path.iterdir()):
+        raise ConfigError(f"model {str(path)!r}: the folder is empty; name a folder or a file with a model in it")
+    called = path.resolve()
+    name = re.sub(r"[^a-zA-Z0-9._-]+", "-", called.stem if path.is_file() else called.name).strip("-.")
     chosen = Chosen(ModelPlace(name=check_model_name(name or "model"), version="1"), path)
     if script is not None:
         return Choice((chosen,), script=script, directory=script.parent)
     known = mlmodel.in_folder(path) if path.is_dir() else None
     found = framework or _guess(path, known.framework if known else None)
+    if framework is None:
+        _say_without_script(path, found, start)
     return Choice((chosen,), framework=found, contract=known.signature if known else None)
+
+
+def _say_without_script(path: Path, framework: str, start: Path | None) -> None:
+    """Say that the project's script is not used, where there is one: a path is served as it is."""
+    with contextlib.suppress(ConfigError):
+        workspace = Workspace.open(start)
+        serve = workspace.spec.serve
+        if serve.entry_script:
+            script = os.path.relpath(workspace.root / (serve.source_directory or ".") / serve.entry_script)
+            note(f"{path} is served as {framework}, without the project's script; add --entry-script {script} for that")
 
 
 def _workspace(start: Path | None, *, needed: bool, what: str | None) -> Workspace | None:

@@ -1,7 +1,8 @@
 """The app root of a service at the desk: links to the developer's own files, laid out as v1 had them in the image.
 
-``azureml-models/<name>/<version>/…`` holds the models; the script's folder is the root itself, a source directory keeps
-its name. Links, so that an edit is seen by the next load; ``lay_out`` again takes in files that came and went.
+``azureml-models/<name>/<version>/…`` holds the models; a source directory keeps its name. A script's folder that nobody
+called a source directory is both: the root, and below it under its own name, so that scripts for either find their
+files. Links, so that an edit is seen by the next load; ``lay_out`` again takes in files that came and went.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ class Place:
             source, target = self._sources[chosen.place.label], self.app / chosen.place.path
             # A registered folder keeps its name below the version; the registry's files have it already.
             _mirror(source, target / source.name if chosen.path is not None and source.is_dir() else target)
+            if len(self._choice.models) == 1 and chosen.path is not None and source.name != chosen.place.name:
+                # v1 named a model that was registered without a name as its file, with its ending.
+                _mirror(source, self.app / MODELS / source.name / chosen.place.version)
         wanted = self._links()
         for path in self.app.iterdir():
             # What is no link was put here by the script itself.
@@ -64,17 +68,19 @@ class Place:
         choice = self._choice
         if choice.script is None or choice.directory is None:
             return {}
-        directory = choice.directory.absolute()
+        directory = _there(choice.directory)
         if choice.inside:
             return {choice.inside: directory}
         first = Path(os.path.relpath(choice.script, directory)).parts[0]
-        names = [first] if choice.alone else [one.name for one in directory.iterdir() if one.name not in LEFT_OUT]
-        return {name: directory / name for name in names}
+        if choice.alone:
+            return {first: directory / first}
+        named = {directory.name: directory} if directory.name and directory.name not in LEFT_OUT else {}
+        return named | {one.name: one for one in directory.iterdir() if one.name not in LEFT_OUT}
 
     def _files(self, chosen: Chosen) -> Path:
         """Return the folder or file with the model's files; a registry's are kept by digest in the cache."""
         if chosen.path is not None:
-            return chosen.path.absolute()
+            return _there(chosen.path)
         workspace, model = self._choice.workspace, chosen.model
         assert workspace is not None
         assert model is not None
@@ -89,6 +95,11 @@ class Place:
                     if not kept.is_dir():  # else another process was first
                         raise
         return kept
+
+
+def _there(path: Path) -> Path:
+    """Return *path* from the root, with a last name of its own; links stay, since what is linked has their names."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 def _mirror(source: Path, target: Path) -> None:
