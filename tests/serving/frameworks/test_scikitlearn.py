@@ -450,3 +450,33 @@ def test_what_skops_makes_of_ordinary_models_is_served(load: Any, scored: Any, m
     model.fit(FEATURES[:60], TARGET[:60])
     found = scored(load("ScikitLearn", skopsed(model)), [{"data": FEATURES[:2].tolist()}])
     np.testing.assert_allclose(found[0]["predict"], model.predict(FEATURES[:2]))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"dataframe_split": {"columns": ["Income", "City Name", "Age"], "data": [[1.0, "Oslo", 20]]}},
+        {"dataframe_split": {"data": [[20, "Oslo", 1.0]]}},
+        {"dataframe_records": [{"Age": 20, "City Name": "Oslo", "Income": 1.0}]},
+        {"inputs": {"Age": [20], "City Name": ["Oslo"], "Income": [1.0]}},
+    ],
+    ids=["split", "rows", "records", "columns"],
+)
+def test_bodies_of_mlflow_are_taken(load: Any, scored: Any, body: Any) -> None:
+    model = of_people()
+    scorer = load("ScikitLearn", dumped(model))
+    assert scored(scorer, [body]) == [{"predictions": model.predict(PEOPLE[:1]).tolist()}]
+    shares = model.predict_proba(PEOPLE[:1]).tolist()
+    assert scored(scorer, [{**body, "method": "predict_proba"}]) == [{"predictions": shares}]
+
+
+def test_bodies_of_mlflow_that_hold_no_rows_are_refused(load: Any, work: Any) -> None:
+    scorer = load("ScikitLearn", dumped(of_people()))
+    table: dict[str, Any] = {"data": [[1, 2]], "columns": ["a"]}
+    values: list[Any] = [None, 3, [], {}, table, {**table, "columns": 3}, {"a": 1}, {"a": []}]
+    for form in ("dataframe_split", "dataframe_records", "instances", "inputs"):
+        for value in values:
+            with pytest.raises(BadRequestError):
+                work(scorer, {form: value})
+    with pytest.raises(BadRequestError, match="'params' are for models"):
+        work(scorer, {"instances": [[20, "Oslo", 1.0]], "params": {"a": 1}})

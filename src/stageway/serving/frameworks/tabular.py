@@ -23,6 +23,7 @@ from stageway.serving.scorer import (
     untensored,
 )
 
+MLFLOW = ("dataframe_split", "dataframe_records", "instances", "inputs")
 NUMBERS = "fiub"
 KINDS = {"f": "number", "i": "integer", "u": "integer", "b": "boolean", "U": "string", "O": "string"}
 
@@ -80,12 +81,19 @@ class Tabular:
         given: Any = call.query_values() if call.method == "GET" else loads(call.body)
         if isinstance(given, list) and given and isinstance(given[0], dict):
             given = {"data": given}
+        name = ""
+        if isinstance(given, dict) and "data" not in given:
+            form = next((one for one in MLFLOW if one in given), None)
+            if form is not None and given.get("params"):
+                raise BadRequestError("'params' are for models that are served with the framework MLflow")
+            if form is not None:
+                given, name = {**given, "data": _rows_of(form, given[form], self.names)}, "predictions"
         if not isinstance(given, dict) or "data" not in given:
             raise BadRequestError("the parameter 'data' is missing; send {\"data\": [[...]]}")
         method = given.get("method", self.methods[0])
         if method not in self.methods:
             raise BadRequestError("no method {!r}; the model has {}".format(method, ", ".join(self.methods)))
-        return self._work(method, self._rows(given["data"]))
+        return self._work(method, self._rows(given["data"]), name)
 
     def take(self, tensors: "Mapping[str, Any]", outputs: "Sequence[str]") -> Work:
         """Understand one array of rows, whatever its name, or one array for each column."""
@@ -141,9 +149,9 @@ class Tabular:
             at += count
         return found
 
-    def _work(self, method: str, rows: Any) -> Work:
+    def _work(self, method: str, rows: Any, name: str = "") -> Work:
         def write(result: Any) -> Reply:
-            return replies.of({method: result})
+            return replies.of({name or method: result})
 
         if not self._independent or isinstance(rows, list):
             return Work((method, rows), write)
@@ -299,6 +307,25 @@ def _schema(result: Any) -> Schema:
     for length in reversed(result.shape[1:]):
         schema = {"type": "array", "items": schema, "minItems": int(length), "maxItems": int(length)}
     return {"type": "array", "items": schema}
+
+
+def _rows_of(form: str, given: Any, names: "list[str]") -> Any:
+    """Return the rows of a body in one of MLflow's forms: a table that names its columns as records, if names count."""
+    if form == "dataframe_split":
+        if not isinstance(given, dict) or not isinstance(given.get("data"), list):
+            raise BadRequestError("'dataframe_split' is not an object with 'columns' and 'data'")
+        columns, rows = given.get("columns"), given["data"]
+        if not names or columns is None:
+            return rows
+        if not isinstance(columns, list) or any(not isinstance(row, list) or len(row) != len(columns) for row in rows):
+            raise BadRequestError("'dataframe_split': a row has not as many values as there are 'columns'")
+        return [dict(zip(map(str, columns), row)) for row in rows]
+    if isinstance(given, dict):
+        columns = list(given.values())
+        if not columns or any(not isinstance(one, list) or len(one) != len(columns[0]) for one in columns):
+            raise BadRequestError("{!r} does not hold columns of one length".format(form))
+        return [dict(zip(given, row)) for row in zip(*columns)]
+    return given
 
 
 def _array(data: "list[Any]") -> Any:
