@@ -283,6 +283,19 @@ def test_two_signals_at_once_stop_it_in_order(desk: Open, tmp_path: Path) -> Non
     assert replies == [200], "what was in flight is answered"
 
 
+def test_the_service_ends_when_the_command_is_killed(desk: Open, ridge: Path) -> None:
+    one = desk(str(ridge), "--workers", "2")
+    port = int(one.address.rpartition(":")[2])
+    one.process.kill()
+    one.process.wait(PATIENCE)
+    end = time.monotonic() + PATIENCE
+    with contextlib.suppress(ConnectionRefusedError):
+        while time.monotonic() < end:
+            socket.create_connection(("127.0.0.1", port), 5).close()
+            time.sleep(0.02)
+        pytest.fail("it is still there")
+
+
 def test_a_port_in_use_is_one_line_with_the_way_out(desk: Open, ridge: Path) -> None:
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]

@@ -26,7 +26,7 @@ def test_every_setting_has_an_argument_or_a_variable(tmp_path: Path) -> None:
         *("--tls-certificate", "c.pem", "--tls-key", "k.pem", "--cors", "https://a", "--cors", "https://b"),
         *("--prefix", "models/one/", "--docs", "--log-format", "json", "--access-log", "--telemetry"),
         *("--collect", "data", "--collect-share", "0.5", "--collect-without", "name", "--collect-keep", "9"),
-        *("--model-version", "diabetes:2", "--release", "r1"),
+        *("--model-version", "diabetes:2", "--release", "r1", "--lifeline", "0"),
     ]
     named = {"SERVICE_NAME": "diabetes", "SERVICE_VERSION": "2"}
     found = arguments.settings(given, named)

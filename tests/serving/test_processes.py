@@ -5,7 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
+import subprocess
+import sysconfig
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ from typing import Any
 import pytest
 
 from stageway.serving.control import ControlFile
+from tests.serving.conftest import Client, base_python
 
 # One scoring call waits for a file, so that a test decides how long it takes.
 SCRIPT = """
@@ -157,6 +162,85 @@ def test_a_killed_worker_comes_back(start: Any, until: Any, tmp_path: Path, work
         until(lambda: len(seen(service) - {victim}) == workers)
         assert service.process.poll() is None
         until(lambda: control.in_flight() == 0)
+
+
+def test_a_killed_worker_is_missed_although_its_helper_lives_and_the_helper_ends(start: Any, until: Any) -> None:
+    fork = "multiprocessing.get_context('fork').Process(target=time.sleep, args=(600,), daemon=True)"
+    script = f"import multiprocessing, time\nhelper = {fork}\ndef init():\n    helper.start()\n" + SCRIPT
+    script = script.replace('{"pid": os.getpid()}', '{"pid": os.getpid(), "helper": helper.pid}')
+    service = start(script, "--stop-timeout", "1").ready()
+    first = service.score({}).json
+    # The parent looks for helpers once a second.
+    service.process.send_signal(signal.SIGHUP)
+    until(lambda: any("reloaded, " in line for line in service.lines))
+    until(lambda: not alive(first["helper"]))
+    second = service.score({}).json
+    os.kill(second["pid"], signal.SIGKILL)
+    third = service.score({}).json
+    assert third["pid"] != second["pid"]
+    service.process.send_signal(signal.SIGTERM)
+    assert service.ended() == 0
+    assert not alive(third["pid"])
+
+
+def test_a_log_that_nobody_reads_any_more_ends_nothing(until: Any, layer: Path, tmp_path: Path) -> None:
+    (tmp_path / "score.py").write_text(SCRIPT)
+    given = [base_python(), "-S", "-s", "-P", "-m", "stageway.serving", "--port", "0", "--entry-script", "score.py"]
+    environment = {"PYTHONPATH": str(layer), "STAGEWAY_SITE": sysconfig.get_path("purelib")}
+    with subprocess.Popen(given, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stderr is not None
+            ready = re.compile(rb"ready on http://127.0.0.1:(\d+)")
+            port = next(int(found[1]) for found in map(ready.search, process.stderr) if found)
+            process.stderr.close()
+
+            def pid() -> Any:
+                # A worker that is killed takes along the connections that it has accepted.
+                with contextlib.suppress(OSError), contextlib.closing(Client(port)) as client:
+                    return client.ask("POST", "/score", b"{}").json["pid"]
+                return first
+
+            first = 0
+            first = pid()
+            os.kill(first, signal.SIGKILL)
+            until(lambda: pid() != first)
+            process.terminate()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+
+
+def test_what_a_worker_reports_is_never_unpickled(start: Any, tmp_path: Path) -> None:
+    script = """
+import gc, os
+class Evil:
+    def __reduce__(self):
+        return open, ("unpickled", "w")
+def init():
+    for one in gc.get_objects():
+        if type(one).__name__ == "Duty":
+            one._reports.send(Evil())
+            one._reports.send_bytes(b"7")
+            one._reports.send_bytes(b'["ready"]')
+            open("sent", "w").close()
+"""
+    service = start(script + SCRIPT, folder=tmp_path).ready()
+    assert service.score({}).status == 200
+    assert (tmp_path / "sent").exists()
+    assert not (tmp_path / "unpickled").exists()
+
+
+def test_a_socket_that_cannot_get_its_name_ends_the_service_before_it_is_ready(start: Any, tmp_path: Path) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="sw") as place,
+        contextlib.closing(ControlFile.create(tmp_path / "control", 1)) as control,
+    ):
+        Path(place, "s").mkdir()
+        service = start(SCRIPT, "--uds", f"{place}/s", "--control", str(tmp_path / "control"))
+        assert service.ended() == 1
+        assert service.lines[-1:] == [f"stageway-serving: cannot start: unix:{place}/s: Is a directory"]
+        assert not control.ready
+        assert [path.name for path in Path(place).iterdir()] == ["s"]
 
 
 def test_a_worker_that_cannot_start_again_ends_the_service(start: Any, until: Any, tmp_path: Path) -> None:

@@ -211,6 +211,14 @@ def test_a_worker_whose_event_loop_stands_still_is_replaced(start: Any, until: A
         until(lambda: service.score(b"").json != first)
 
 
+def test_a_signal_in_the_first_moments_is_a_reload_later(start: Any, until: Any, tmp_path: Path) -> None:
+    # Read where the layers are added, which is before anything heavy is imported.
+    (tmp_path / "early.pth").write_text("import os, signal; os.kill(os.getpid(), signal.SIGHUP)\n")
+    layers = os.pathsep.join([str(tmp_path), sysconfig.get_path("purelib")])
+    service = start(SCRIPT.format(1), environment={"STAGEWAY_SITE": layers}).ready()
+    until(lambda: said(service, "reloaded, 1 worker"))
+
+
 def test_a_terminal_that_goes_away_ends_the_service_and_a_signal_on_it_reloads(
     until: Any, layer: Path, tmp_path: Path
 ) -> None:

@@ -1,7 +1,8 @@
 """The server process of the desk: started with this environment's packages, its log read line by line.
 
 Its log goes through us, so that what it says about itself (ready, reloaded, cannot start) is told in the desk's words,
-and everything else as it is. It is a process group of its own: Ctrl-C reaches us, and we end it in order.
+and everything else as it is. It is a process group of its own: Ctrl-C reaches us, and we end it in order. If we are
+killed, it sees the pipe between us close, and stops by itself.
 """
 
 from __future__ import annotations
@@ -46,17 +47,23 @@ class Service:
         Raises ``RefusedError`` with its own sentence when it does not start, ``ConfigError`` when the arguments are
         wrong.
         """
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "stageway.serving", *arguments],
-            cwd=folder,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            process_group=0,
-        )
+        # Our end is closed with us, however we end; no other process has it.
+        its, self._ours = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "stageway.serving", *arguments, "--lifeline", str(its)],
+                cwd=folder,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **variables},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                process_group=0,
+                pass_fds=(its,),
+            )
+        finally:
+            os.close(its)
         self._reader = threading.Thread(target=self._read, args=(self._process,), name="log", daemon=True)
         self._reader.start()
         self._settled.wait()
@@ -105,6 +112,7 @@ class Service:
     def _take(self, line: str) -> None:
         sentence = _own(line)
         if (found := READY.match(sentence)) and not self.address:
+        os.close(self._ours)
             self.address = found["address"]
             self._settled.set()
         elif found := CANNOT_START.match(sentence):

@@ -56,8 +56,9 @@ class Address:
         """Give the Unix socket its name; whoever had it keeps its connections and gets no new ones."""
         if self._uds:
             early = _early(self._uds)
-            self._published = early.stat()
+            found = early.stat()
             early.replace(self._uds)
+            self._published = found
 
     def leave(self) -> None:
         """Close the socket, and take its name away unless a successor has put its own there."""

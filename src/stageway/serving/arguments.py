@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cors", "origin that browsers may call from, or *; repeatable (default: AML_CORS_ORIGINS)", action="append")
     add("--prefix", "path that all routes are below (default: SERVICE_PATH_PREFIX)")
     add("--docs", "serve /docs, a page to try a request", action="store_true")
+    add("--lifeline", "descriptor of a pipe; when its other end is closed, the service stops", type=_descriptor)
     # Secrets.
     add("--auth", "JSON file with the digests of keys and the public keys of tokens; read again when it changes")
     add("--tls-certificate", "certificate, with its chain (PEM); read again when it changes")
@@ -165,6 +166,14 @@ def _seconds(text: str) -> float:
     if not 0 <= number < math.inf:
         raise argparse.ArgumentTypeError("{!r} is not a number of seconds; 0 is off".format(text))
     return number
+
+
+def _descriptor(text: str) -> int:
+    try:
+        os.fstat(int(text))
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError("{!r} is not an open descriptor".format(text)) from None
+    return int(text)
 
 
 def _some(text: str) -> float:

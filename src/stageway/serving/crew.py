@@ -14,17 +14,19 @@ is welcome.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import signal
 import time
 from multiprocessing import Pipe, connection
 from typing import Any, Callable
 
-from stageway.serving import duty, logs, terminal, tls, worker
+from stageway.serving import duty, helpers, logs, tls, worker
 from stageway.serving.address import Address
 from stageway.serving.control import ControlFile
 from stageway.serving.scorer import StartError
 from stageway.serving.settings import Settings
+from stageway.serving.terminal import Terminal
 
 SECOND = 1.0
 LISTEN_SECONDS = 10.0
@@ -46,11 +48,22 @@ class Member:
         orders, self.orders = Pipe(duplex=False)
         self.process = spawn(seat, functools.partial(worker.load, settings, reports, orders, address))
         self.process.start()
+        self.ending = _ending(self.process)
+        """Readable when the process has ended; its sentinel is not as long as a helper that it forked lives."""
+        self.helpers: "dict[int, str]" = {}
         reports.close()
         orders.close()
         self.born = self.heard = time.monotonic()
         self.deadline = float("inf")
         self.told = False
+
+    @property
+    def ended(self) -> bool:
+        return self.process.exitcode is not None
+
+    def kill(self) -> None:
+        self.helpers = helpers.below(self.process.pid)
+        self.process.kill()
 
     def leave(self, seconds: float) -> None:
         """Take no more connections, answer what is there, end within *seconds*."""
@@ -68,6 +81,9 @@ class Member:
     def close(self) -> str:
         """Forget a process that has ended; return how that was."""
         self.process.join()
+        helpers.end(self.helpers)
+        if self.ending != self.process.sentinel:
+            os.close(self.ending)
         self.reports.close()
         self.orders.close()
         code = self.process.exitcode
@@ -76,10 +92,17 @@ class Member:
         return "ended with exit code {}".format(code)
 
 
+def _ending(process: Any) -> int:
+    try:
+        return os.pidfd_open(process.pid)
+    except (AttributeError, OSError):
+        return int(process.sentinel)
+
+
 class Crew:
     """Keeps one worker on every seat until a signal says stop; ``failure`` is why it stopped by itself."""
 
-    def __init__(self, settings: Settings, control: ControlFile, address: Address) -> None:
+    def __init__(self, settings: Settings, control: ControlFile, address: Address, terminal: Terminal) -> None:
         self._settings, self._control, self._address = settings, control, address
         self._members: "list[Member]" = []
         self._vacant: "dict[int, float]" = {}
@@ -88,7 +111,7 @@ class Crew:
         self._published = self._stopping = self._reload = False
         self._watch = tls.Watch(settings.tls_certificate, settings.tls_key)
         self._next_look = 0.0
-        self._terminal = terminal.Terminal()
+        self._terminal = terminal
         self._wake, self._waker = os.pipe()
         self.failure = ""
 
@@ -98,6 +121,8 @@ class Crew:
         os.set_blocking(self._waker, False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._signalled)
+        if self._terminal.signalled:
+            self._signalled(signal.SIGHUP, None)
         for seat in range(self._settings.workers):
             self._start(seat)
         while self._members or (self._vacant and not self._stopping):
@@ -117,19 +142,25 @@ class Crew:
 
     def _turn(self) -> None:
         began = time.monotonic()
-        of = {member.process.sentinel: member for member in self._members}
-        ready = connection.wait([*of, *(member.reports for member in self._members), self._wake], SECOND)
+        endings = [member.ending for member in self._members]
+        lifeline = [self._settings.lifeline] if self._settings.lifeline >= 0 and not self._stopping else []
+        reports = [member.reports for member in self._members]
+        ready = connection.wait([*endings, *reports, *lifeline, self._wake], SECOND)
         if self._wake in ready:
             os.read(self._wake, 4096)
+        if lifeline and lifeline[0] in ready:
+            # Nothing is ever written to it: whoever started us is gone.
+            self._stopping = True
         if time.monotonic() - began > 2 * SECOND:
             # This process was stopped for a while, so that nobody could be heard.
             for member in self._members:
                 member.heard = time.monotonic()
         for member in list(self._members):
-            if member.reports in ready or member.process.sentinel in ready:
+            # Asked first, so that whatever it has said is there to be read.
+            ended = member.ending in ready or member.ended
+            if ended or member.reports in ready:
                 self._listen(member)
-        for sentinel, member in of.items():
-            if sentinel in ready:
+            if ended:
                 self._members.remove(member)
                 self._ended(member, member.close())
         if self._stopping:
@@ -139,18 +170,23 @@ class Crew:
         self._control.serving = sum(member.state == SERVING for member in self._members)
 
     def _listen(self, member: Member) -> None:
-        try:
-            while member.reports.poll():
-                kind, text = member.reports.recv()
-                member.heard = time.monotonic()
-                if kind == duty.FAILED:
-                    member.why = text
-                elif kind == duty.READY:
-                    self._ready(member)
-                elif kind == duty.HANGS and member.state == SERVING:
-                    self._hangs(member)
-        except (EOFError, OSError):
-            pass  # the sentinel says the rest
+        while True:
+            try:
+                if not member.reports.poll():
+                    return
+                # Never unpickled: the worker runs whatever its model brings along.
+                kind, text = json.loads(member.reports.recv_bytes(duty.LONGEST_REPORT))
+            except (EOFError, OSError):
+                return  # that it has ended is seen elsewhere
+            except (ValueError, TypeError):
+                continue  # not from us
+            member.heard = time.monotonic()
+            if kind == duty.FAILED:
+                member.why = str(text)
+            elif kind == duty.READY and member.state == STARTING:
+                self._ready(member)
+            elif kind == duty.HANGS and member.state == SERVING:
+                self._hangs(member)
 
     def _ready(self, member: Member) -> None:
         member.state = SERVING
@@ -199,6 +235,7 @@ class Crew:
     def _start(self, seat: int) -> None:
         try:
             tls.check(self._settings)
+            logs.drop_unwritten()
             member = Member(seat, self._settings, self._address.socket.getsockname(), self._spawn)
         except StartError as error:
             self._not_started(seat, error.message)
@@ -237,15 +274,17 @@ class Crew:
             if member.state == SERVING and settings.worker_timeout and silent > settings.worker_timeout:
                 sentence = "worker {} did not answer for {:g} s and is killed"
                 self._say(sentence.format(member.seat + 1, settings.worker_timeout))
-                member.process.kill()
+                member.kill()
                 member.heard = now
             if now > member.deadline:
-                member.process.kill()
+                member.kill()
         for seat in [seat for seat, at in self._vacant.items() if at <= now]:
             del self._vacant[seat]
             self._start(seat)
         if now >= self._next_look:
             self._next_look = now + SECOND
+            for member in self._members:
+                member.helpers = helpers.below(member.process.pid)
             self._reload = self._watch.changed() or self._reload
         starting = self._vacant or any(member.state == STARTING for member in self._members)
         if self._reload and self._published and not starting and not self._to_replace:
@@ -262,8 +301,12 @@ class Crew:
                 self._fail("its workers are ready and do not listen; the log above may say why")
                 return
             time.sleep(0.002)
+        try:
+            self._address.publish()
+        except OSError as error:
+            self._fail("{}: {}".format(self._address.text, error.strerror))
+            return
         self._published = self._control.ready = True
-        self._address.publish()
         self._say("ready on {}, {}".format(self._address.text, self._count()))
 
     def _fail(self, sentence: str) -> None:
@@ -277,7 +320,7 @@ class Crew:
             if not member.told:
                 member.stop(self._settings.stop_timeout)
             elif time.monotonic() > member.deadline:
-                member.process.kill()
+                member.kill()
 
     def _count(self) -> str:
         return "1 worker" if self._settings.workers == 1 else "{} workers".format(self._settings.workers)

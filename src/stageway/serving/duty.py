@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import multiprocessing
 import os
 import signal
@@ -20,6 +21,7 @@ BEATS = 5
 LINGER = 2.0
 """Seconds for which a leaving worker answers on the connections that it has, each reply being the last of its own."""
 LOOK = 0.05
+LONGEST_SENTENCE, LONGEST_REPORT = 16 * 1024, 1024 * 1024
 
 
 class Duty:
@@ -41,27 +43,30 @@ class Duty:
 
     def failed(self, sentence: str) -> None:
         """Report that this worker cannot serve, and end."""
-        self._reports.send((FAILED, sentence))
+        self._report(FAILED, sentence[:LONGEST_SENTENCE])
         os._exit(1)
 
     def serving(self, loop: asyncio.AbstractEventLoop) -> None:
         """Report that this worker serves, and go on doing so while the event loop turns."""
         self._loop = loop
         tls.check(self._settings)
-        self._reports.send((READY, ""))
+        self._report(READY)
         if self._settings.worker_timeout:
             loop.call_later(self._settings.worker_timeout / BEATS, self._beat)
 
     def hangs(self) -> None:
         """Report that so many predictions hang that another worker is needed in the place of this one."""
         try:
-            self._reports.send((HANGS, ""))
+            self._report(HANGS)
         except OSError:
             pass  # the parent is gone, and this process ends
 
+    def _report(self, kind: str, sentence: str = "") -> None:
+        self._reports.send_bytes(json.dumps([kind, sentence]).encode())
+
     def _beat(self) -> None:
         try:
-            self._reports.send((BEAT, ""))
+            self._report(BEAT)
         except OSError:
             return  # the parent is gone, and the other thread ends this process
         self._loop.call_later(self._settings.worker_timeout / BEATS, self._beat)

@@ -52,6 +52,27 @@ def say(log_format: str, sentence: str, level: str = "INFO") -> None:
     _put(_line(level, OURS, sentence) if log_format == "json" else PREFIX + sentence)
 
 
+def drop_unwritten() -> None:
+    """Forget what the log does not take, since no process is forked while it waits to be written."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            _drop(stream)
+
+
+def _drop(stream: Any) -> None:
+    number = stream.fileno()
+    real, nowhere = os.dup(number), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, number)
+        stream.flush()
+    finally:
+        os.dup2(real, number)
+        os.close(real)
+        os.close(nowhere)
+
+
 def why_not_started(line: str) -> str:
     """Return the reason in a line that says why a service could not start, in either format; else nothing."""
     if line.startswith("{"):

@@ -15,21 +15,26 @@ from stageway.serving import REQUIREMENTS
 from stageway.serving.arguments import settings as settings_of
 from stageway.serving.control import ControlFile
 from stageway.serving.settings import Settings
+from stageway.serving.terminal import Terminal
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Serve until told to stop; the last line on stderr says why it could not."""
+def main(arguments: Optional[Sequence[str]] = None, terminal: Optional[Terminal] = None) -> int:
+    """Serve until told to stop; the last line on stderr says why it could not.
+
+    *terminal* is the one that has remembered SIGHUP since the process began.
+    """
     settings = settings_of(arguments)
+    terminal = terminal or Terminal()
     try:
         if settings.control:
-            return _serve(settings, Path(settings.control).absolute())
+            return _serve(settings, Path(settings.control).absolute(), terminal)
         with tempfile.TemporaryDirectory(prefix="stageway-serving-") as scratch:
-            return _serve(settings, Path(scratch, "control"))
+            return _serve(settings, Path(scratch, "control"), terminal)
     except StagewayError as error:
         return _cannot_start(settings, error.message)
 
 
-def _serve(settings: Settings, control: Path) -> int:
+def _serve(settings: Settings, control: Path, terminal: Terminal) -> int:
     if not control.exists():
         ControlFile.create(control, settings.workers).close()
     try:
@@ -39,7 +44,7 @@ def _serve(settings: Settings, control: Path) -> int:
         return _cannot_start(
             settings, "the package {!r} is missing; the layers have to hold {}".format(error.name, packages)
         )
-    serve(replace(settings, control=str(control)))
+    serve(replace(settings, control=str(control)), terminal)
     return 0
 
 

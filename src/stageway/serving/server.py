@@ -16,12 +16,13 @@ from stageway.serving.control import ControlFile
 from stageway.serving.crew import Crew
 from stageway.serving.scorer import StartError
 from stageway.serving.settings import Settings
+from stageway.serving.terminal import Terminal
 
 BACKLOG = 1024
 OLDEST_TLS = "tls1.2"
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, terminal: Terminal) -> None:
     """Serve until SIGTERM or SIGINT; ``StartError`` when the service cannot start, or cannot go on.
 
     SIGHUP replaces the workers by new ones, see ``crew``.
@@ -30,7 +31,7 @@ def serve(settings: Settings) -> None:
     control = ControlFile.open(settings.control)
     control.ready, control.wanted = False, settings.workers
     address = Address(settings)
-    crew = Crew(settings, control, address)
+    crew = Crew(settings, control, address, terminal)
     try:
         _Server(settings, address, crew).serve(target_loader=_unused, wrap_loader=False)
     finally:

@@ -45,6 +45,8 @@ class Settings:
     worker_timeout: float = 300.0
     """How long a worker's event loop may stand still; then it is killed and another started (v1: WORKER_TIMEOUT)."""
     stop_timeout: int = 30
+    lifeline: int = -1
+    """Descriptor of a pipe whose other end is with somebody whom the service is not to outlive; -1 is nobody."""
     auth: str = ""
     """JSON file with the digests of keys and the public key of tokens, read again when it changes."""
     tls_certificate: str = ""
