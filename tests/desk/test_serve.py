@@ -314,10 +314,91 @@ def test_a_script_that_cannot_start_is_one_line_and_its_traceback(desk: Open, tm
     assert "stageway/serving" not in trace, "the traceback is the script's own"
 
 
-def test_what_is_wrong_with_a_setting_is_wrong_use(desk: Open, ridge: Path) -> None:
-    one = desk(str(ridge), "--batching", "perhaps")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--batching", "perhaps"), "'perhaps' is not one of 'auto', 'on', 'off'"),
+        (("--log-format", "xml"), "'xml' is not one of 'text', 'json'"),
+        (("--timeout", "-1"), "Invalid value for '--timeout': Input should be greater than or equal to 0"),
+        (("--timeout", "inf"), "error: --timeout: 'inf' is not a number of seconds"),
+        (("--tls-key", "key.pem"), "error: --tls-certificate and --tls-key belong together; give both"),
+        (
+            ("--cors", "shop.example"),
+            "error: --cors (AML_CORS_ORIGINS) 'shop.example' is not an origin; write https://",
+        ),
+        (("--host", "foo.invalid"), "error: --host foo.invalid --port 0: "),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_what_is_wrong_with_a_setting_is_said_alone(
+    desk: Open, ridge: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    one = desk(str(ridge), *arguments)
     assert one.ended() == 2
-    assert one.err[-1].startswith("error: argument --batching: invalid choice: 'perhaps'")
+    whole = "".join(one.err)
+    assert said in whole
+    assert "stageway-serving" not in whole, "the inner program's usage is not the user's"
+    assert "takes a free one" not in whole, "no port is in use"
+
+
+def test_a_missing_module_is_said_with_the_way_out(desk: Open, tmp_path: Path) -> None:
+    (tmp_path / "score.py").write_text("import no_such_package.part\n\n\ndef run(data):\n    pass\n")
+    one = desk("--entry-script", "score.py")
+    assert one.ended() == 1
+    assert one.err[-1].startswith("error: score.py does not import: ModuleNotFoundError: No module named 'no_such_pack")
+    assert one.err[-1].endswith(
+        f"; install its package (`pip install no_such_package`?) into {sys.prefix}, or put no_such_package.py beside "
+        "the script\n"
+    )
+
+
+def test_a_source_directory_is_found_under_its_own_name_too(desk: Open, tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "words.txt").write_text("hello")
+    (tmp_path / "src" / "score.py").write_text(
+        "def run(data):\n    return [open(path).read() for path in ('./src/words.txt', 'words.txt')]\n"
+    )
+    assert desk("--entry-script", "src/score.py").score({}) == ["hello", "hello"]
+
+
+def test_a_model_is_found_by_its_file_name_as_v1_named_it(desk: Open, factor: Path) -> None:
+    (factor / "score.py").write_text(
+        "from azureml.core.model import Model\n\n\n"
+        "def run(data):\n    return [open(Model.get_model_path(name)).read() for name in ('factor', 'factor.json')]\n"
+    )
+    assert desk("factor.json", "--entry-script", "score.py").score({}) == ["2", "2"]
+
+
+def test_a_script_finds_each_of_several_models(desk: Open, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.txt").write_text(name)
+    (tmp_path / "score.py").write_text(
+        "import os\nfrom azureml.core.model import Model\n\n\ndef run(data):\n"
+        "    return [open(Model.get_model_path(name)).read() for name in ('one', 'two')] "
+        "+ [sorted(os.listdir(os.environ['AZUREML_MODEL_DIR']))]\n"
+    )
+    one = desk("one.txt", "two.txt", "--entry-script", "score.py")
+    assert one.score({}) == ["one", "two", ["one", "two"]]
+
+
+def test_a_raw_script_is_tried_with_a_file_and_the_desk_asks_unseen(desk: Open, tmp_path: Path) -> None:
+    (tmp_path / "score.py").write_text(
+        "from azureml.contrib.services.aml_request import rawhttp\n\n\n"
+        "@rawhttp\ndef run(request):\n    return len(request.get_data())\n"
+    )
+    one = desk("--entry-script", "score.py", "--access-log")
+    assert one.until(lambda: [line for line in one.out if "--data-binary @FILE" in line])
+    assert one.until(lambda: [line for line in one.out if "put a file of yours for FILE" in line])
+    assert requests.post(f"{one.address}/score", data=b"\xff\x00", timeout=PATIENCE).json() == 2
+    one.says("POST /score 200")
+    assert not [line for line in one.err if ".json 200" in line], "the desk's own requests"
+
+
+def test_an_undeclared_script_is_tried_with_a_body_to_edit(desk: Open, factor: Path) -> None:
+    one = desk("factor.json", "--entry-script", "score.py", "--json")
+    said = json.loads(one.until(lambda: one.out)[0])
+    assert said["try_it"].endswith("""-d '{"data": []}'""")
+    assert said["hint"] == "edit the body: nothing declares what the script takes"
 
 
 def test_machines_get_one_line_of_json_when_it_is_ready(desk: Open, ridge: Path) -> None:

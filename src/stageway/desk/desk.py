@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import socket
@@ -23,6 +24,13 @@ from stageway.errors import ConfigError
 RELOAD_SECONDS = 60.0
 """How long a change waits for what became of the one before it."""
 
+NO_SUCH_HOST = "; 127.0.0.1 is this machine alone, 0.0.0.0 all its addresses"
+WAYS_OUT = {
+    errno.EADDRINUSE: "; --port 0 takes a free one",
+    errno.EADDRNOTAVAIL: NO_SUCH_HOST,
+    errno.EACCES: "; take a port from 1024 on",
+}
+
 ONE_REQUEST_SECONDS = 0.5
 """Signals this close together are one request: ``timeout`` and terminals send a process and its group one each."""
 
@@ -36,6 +44,8 @@ class Ready:
     serves: str
     model: str
     try_it: str
+    hint: str
+    """What is to be done to the command first, if anything."""
     reloads_on: str
 
 
@@ -136,7 +146,8 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             why = (error.strerror or str(error)).lower()
-            raise ConfigError(f"--host {host} --port {port}: {why}; --port 0 takes a free one") from error
+            way_out = WAYS_OUT.get(error.errno or 0, "") if not isinstance(error, socket.gaierror) else NO_SUCH_HOST
+            raise ConfigError(f"--host {host} --port {port}: {why}{way_out}") from error
         except OverflowError as error:
             raise ConfigError(f"--port {port}: a port is a number from 0 to 65535") from error
 
@@ -155,9 +166,9 @@ def _arguments(choice: Choice, place: Place, where: Where, more: Sequence[str]) 
 
 
 def _ready(choice: Choice, address: str, where: Where, reload: bool) -> Ready:
-    tried = example.command(address, found=choice.samples, guarded=where.guarded, secure=where.secure)
+    line, hint = example.command(address, found=choice.samples, guarded=where.guarded, secure=where.secure)
     model = "+".join(one.place.label for one in choice.models)
-    return Ready(address, f"{address}/docs", choice.said, model, tried, watched(choice) if reload else "")
+    return Ready(address, f"{address}/docs", choice.said, model, line, hint, watched(choice) if reload else "")
 
 
 @contextmanager
@@ -169,11 +180,13 @@ def _stopped_by_signals(service: Service) -> Iterator[None]:
     asked: list[float] = []
 
     def stop(number: int, frame: object) -> None:
-        # It runs in the thread that waits for the service, so it takes no lock that the thread may hold.
-        asked.append(time.monotonic())
-        if len(asked) == 1:
+        # It runs in the thread that waits for the service, so it takes no lock that the thread may hold; and the next
+        # signal may come between any two of these lines.
+        now = time.monotonic()
+        asked.append(now)
+        if now is asked[0]:
             threading.Thread(target=service.stop, name="stop", daemon=True).start()
-        elif asked[-1] - asked[0] > ONE_REQUEST_SECONDS:
+        elif now - asked[0] > ONE_REQUEST_SECONDS:
             service.kill()
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +12,41 @@ import requests
 
 from stageway import samples
 from stageway.contract import Contract, Schema
+from stageway.desk.service import OWN_REQUESTS
 
 LONGEST = 400
 """Characters of a body that still reads well in a terminal."""
 
 
-def command(address: str, *, found: Path | None, guarded: bool, secure: bool) -> str:
-    """Return a command line that scores something on the service at *address*."""
-    parts = ["curl", f"{address}/score", "-H", "content-type: application/json"]
+JSON = ("-H", "content-type: application/json")
+ANY: dict[str, Any] = {"data": []}
+EDIT = "edit the body: nothing declares what the script takes"
+FILE = "put a file of yours for FILE: the script takes the request as it is"
+TOO_LONG = "edit the body: the example is too long for a line, /docs shows it"
+
+
+def command(address: str, *, found: Path | None, guarded: bool, secure: bool) -> tuple[str, str]:
+    """Return a command line that scores something on the service at *address*, and what is to be edited in it."""
+    body, hint = _body(address, found)
+    parts = ["curl", f"{address}/score"]
     if guarded:
         parts += ["-H", "authorization: Bearer YOUR-KEY"]
     if secure:
         parts.append("-k")
-    return shlex.join([*parts, "-d", _body(address, found)])
+    return shlex.join([*parts, *body]), hint
 
 
-def _body(address: str, found: Path | None) -> str:
+def _body(address: str, found: Path | None) -> tuple[tuple[str, ...], str]:
     known = samples.read(found) if found is not None and found.is_dir() else ()
     if found is not None and known:
-        return f"@{_relative(found / (known[0].name + '.json'))}"
-    text = json.dumps(_example(address))
-    return text if len(text) <= LONGEST else json.dumps({"data": []})
+        return (*JSON, "-d", f"@{_relative(found / (known[0].name + '.json'))}"), ""
+    service = _Service(address)
+    if service.raw:
+        return ("--data-binary", "@FILE"), FILE
+    if service.example is None:
+        return (*JSON, "-d", json.dumps(ANY)), EDIT
+    text = json.dumps(service.example)
+    return (*JSON, "-d", text if len(text) <= LONGEST else json.dumps(ANY)), "" if len(text) <= LONGEST else TOO_LONG
 
 
 def _relative(path: Path) -> Path:
@@ -41,22 +56,38 @@ def _relative(path: Path) -> Path:
         return path
 
 
-def _example(address: str) -> Any:
-    """Ask the service what it takes; a certificate that this machine does not know is fine for that."""
-    import warnings
+class _Service:
+    """What the service at *address* says that it takes: *raw* requests, or such as *example*, ``None`` if unknown."""
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            given = requests.get(f"{address}/swagger.json", timeout=5, verify=False).json()  # noqa: S501
-            shown = given["definitions"]["ServiceInput"].get("example")
-            if shown is not None:
-                return shown
-            contract = requests.get(f"{address}/contract.json", timeout=5, verify=False).json()  # noqa: S501
-            request = Contract.from_json(contract).request
-        except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError):
-            request = None
-    return of(request) if request else {"data": []}
+    def __init__(self, address: str) -> None:
+        self._address = address
+        request = Contract.from_json(self._asked("/contract.json")).request
+        shown = _at(self._asked("/swagger.json"), "definitions", "ServiceInput", "example")
+        self.example = shown if shown is not None else of(request) if request else None
+        taken = _at(self._asked("/openapi.json"), "paths", "/score", "post", "requestBody", "content")
+        self.raw = isinstance(taken, dict) and list(taken) == ["*/*"]
+
+    def _asked(self, path: str) -> dict[str, Any]:
+        """Return what it says at *path*; a certificate that this machine does not know is fine for that."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                reply = requests.get(
+                    self._address + path,
+                    headers={"x-request-id": OWN_REQUESTS},
+                    timeout=5,
+                    verify=False,  # noqa: S501
+                )
+                found = reply.json() if reply.ok else {}
+            except (requests.RequestException, ValueError):
+                return {}
+        return found if isinstance(found, dict) else {}
+
+
+def _at(value: Any, *keys: str) -> Any:
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def of(schema: Schema) -> Any:

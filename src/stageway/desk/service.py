@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -27,7 +28,13 @@ CANNOT_START = re.compile(r"cannot start: (?P<why>.+)")
 RELOADED = re.compile(r"reloaded, ")
 NOT_RELOADED = re.compile(r"not reloaded: (?P<why>.+?)(; the workers from before go on)?$")
 WRONG_USE = re.compile(r"error: (?P<why>.+)")
+USAGE = "usage: stageway-serving "
+MISSING = re.compile(r"ModuleNotFoundError: No module named '(?P<name>\w+)[\w.]*'")
 STOP_SECONDS = 5
+LOOK_SECONDS = 0.5
+"""How long the main thread may wait in one piece. A signal that another thread received is handled only after it."""
+OWN_REQUESTS = f"stageway-desk-{uuid.uuid4()}"
+"""Id of the requests that the desk itself makes; nobody asked to see them in the log."""
 
 
 class Service:
@@ -37,7 +44,7 @@ class Service:
         self._on_log, self._on_reload = on_log, on_reload
         self._settled = threading.Event()
         self._why = ""
-        self._wrong_use = self._stopped = False
+        self._wrong_use = self._stopped = self._usage = False
         self._process: subprocess.Popen[str] | None = None
         self.address = ""
 
@@ -66,7 +73,8 @@ class Service:
             os.close(its)
         self._reader = threading.Thread(target=self._read, args=(self._process,), name="log", daemon=True)
         self._reader.start()
-        self._settled.wait()
+        while not self._settled.wait(LOOK_SECONDS):
+            pass
         if not self.address and not self._stopped:
             self._raise()
         return self.address
@@ -74,8 +82,11 @@ class Service:
     def wait(self) -> None:
         """Return when it was stopped; ``RefusedError`` when it ended by itself."""
         assert self._process is not None
+        while self._process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(LOOK_SECONDS)
         code = self._process.wait()
-        self._reader.join()
+        self._reader.join(STOP_SECONDS)
         if code and not self._stopped:
             self._raise()
 
@@ -107,23 +118,26 @@ class Service:
         for line in process.stdout:
             self._take(line.rstrip("\n"))
         process.wait()
+        os.close(self._ours)
         self._settled.set()
 
     def _take(self, line: str) -> None:
         sentence = _own(line)
         if (found := READY.match(sentence)) and not self.address:
-        os.close(self._ours)
             self.address = found["address"]
             self._settled.set()
         elif found := CANNOT_START.match(sentence):
             self._why = found["why"]
         elif found := WRONG_USE.match(sentence):
-            self._why, self._wrong_use = found["why"], True
+            self._why, self._wrong_use, self._usage = found["why"].removeprefix("argument "), True, False
         elif found := NOT_RELOADED.match(sentence):
-            self._on_reload(found["why"])
+            self._on_reload(found["why"] + _way_out(found["why"]))
         elif RELOADED.match(sentence):
             self._on_reload("")
-        else:
+        elif line.startswith(USAGE) and not self.address:
+            # Its arguments have other names and a page of their own here; the error comes below them.
+            self._usage = True
+        elif not self._usage and OWN_REQUESTS not in line:
             self._on_log(line)
 
     def _raise(self) -> None:
@@ -134,7 +148,18 @@ class Service:
             raise ConfigError(self._why)
         if code < 0:
             raise RefusedError(f"the service was ended by signal {-code} ({signal.Signals(-code).name})")
-        raise RefusedError(self._why or f"the service ended with exit code {code}; its log above says why")
+        raise RefusedError(
+            self._why + _way_out(self._why) or f"the service ended with exit code {code}; its log above says why"
+        )
+
+
+def _way_out(why: str) -> str:
+    """Return what to do where a module is missing; the server itself says it of v1's packages."""
+    found = MISSING.search(why)
+    if found is None or found["name"] == "azureml":
+        return ""
+    name = found["name"]
+    return f"; install its package (`pip install {name}`?) into {sys.prefix}, or put {name}.py beside the script"
 
 
 def _own(line: str) -> str:
