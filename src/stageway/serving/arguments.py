@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Callable, Mapping, Optional, Sequence
@@ -16,6 +17,8 @@ from typing import Any, Callable, Mapping, Optional, Sequence
 from stageway.serving.settings import Settings
 
 LAST_PORT = 65535
+ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#\s]+/?")
+HOST = re.compile(r"^[a-z]*:?/*|/.*$")
 COLLECTED = "modeldata"
 """Folder for collected data when v1's variable, which names none, is all that asks for it."""
 
@@ -69,10 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     worker = "how long a worker may not react at all, then it is replaced (default: WORKER_TIMEOUT, else 300)"
     add("--worker-timeout", worker, type=_seconds)
     add("--stop-timeout", "how long a stop waits for what is in flight (default: 30)", type=_positive)
+    add("--lifeline", "descriptor of a pipe; when its other end is closed, the service stops", type=_descriptor)
     add("--cors", "origin that browsers may call from, or *; repeatable (default: AML_CORS_ORIGINS)", action="append")
     add("--prefix", "path that all routes are below (default: SERVICE_PATH_PREFIX)")
     add("--docs", "serve /docs, a page to try a request", action="store_true")
-    add("--lifeline", "descriptor of a pipe; when its other end is closed, the service stops", type=_descriptor)
     # Secrets.
     add("--auth", "JSON file with the digests of keys and the public keys of tokens; read again when it changes")
     add("--tls-certificate", "certificate, with its chain (PEM); read again when it changes")
@@ -127,6 +130,10 @@ def _checked(given: "dict[str, Any]", parser: argparse.ArgumentParser) -> None:
             parser.error("--{} {}: no such {}".format(name, given[name], kind))
     if bool(given.get("tls_certificate")) != bool(given.get("tls_key")):
         parser.error("--tls-certificate and --tls-key belong together; give both")
+    for origin in given.get("cors", ()):
+        if origin != "*" and not ORIGIN.fullmatch(origin):
+            sentence = "--cors (AML_CORS_ORIGINS) {!r} is not an origin; write https://{}, or * for any"
+            parser.error(sentence.format(origin, HOST.sub("", origin) or "example.com"))
     headers = (("release", "x-stageway-release"), ("model", "x-stageway-model-version"))
     for name, header in headers:
         if not (given[name].isascii() and (given[name].isprintable())):
@@ -161,19 +168,19 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _seconds(text: str) -> float:
-    number = _number(text)
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError("{!r} is not a number of seconds; 0 is off".format(text))
-    return number
-
-
 def _descriptor(text: str) -> int:
     try:
         os.fstat(int(text))
     except (ValueError, OverflowError, OSError):
         raise argparse.ArgumentTypeError("{!r} is not an open descriptor".format(text)) from None
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    number = _number(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError("{!r} is not a number of seconds; 0 is off".format(text))
+    return number
 
 
 def _some(text: str) -> float:
