@@ -75,6 +75,9 @@ class Member:
 
     def stop(self, seconds: float) -> None:
         """Take no more connections, finish the requests that are in flight, end within *seconds*."""
+        if self.state == STARTING:
+            # It has nothing to finish, and may lose the signal.
+            seconds = min(seconds, SECOND)
         self.state, self.told, self.deadline = LEAVING, True, time.monotonic() + seconds
         self.process.terminate()
 

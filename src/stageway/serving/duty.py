@@ -50,7 +50,8 @@ class Duty:
         """Report that this worker serves, and go on doing so while the event loop turns."""
         self._loop = loop
         tls.check(self._settings)
-        self._report(READY)
+        # Not before it turns: the loop's own handlers lose a signal that comes earlier.
+        loop.call_soon(self._report, READY)
         if self._settings.worker_timeout:
             loop.call_later(self._settings.worker_timeout / BEATS, self._beat)
 
