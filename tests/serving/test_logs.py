@@ -96,7 +96,7 @@ def test_the_access_log_has_no_query_and_no_header(service: Any, until: Any) -> 
 
 
 def test_the_access_log_as_text_is_a_line_that_a_path_cannot_break(start: Any, until: Any) -> None:
-    service = start("def run(data):\n    return 1\n", "--access-log").ready()
+    service = start("def init():\n    pass\ndef run(data):\n    return 1\n", "--access-log").ready()
     service.score({}, {"x-request-id": "an-id"})
     service.ask("GET", "/no%0Astageway-serving:where")
     until(lambda: len(service.lines) == 3)

@@ -91,13 +91,15 @@ def serve(
         place = Place(choice, app)
         reloads = _Reloads(place, told)
         service = reloads.service = Service(told.log, reloads.settled)
-        with _stopped_by_signals(service):
+        # Watched from before the start, so that a change during it is not missed.
+        watching = _watching(choice, unwatched, reloads) if reload else nullcontext()
+        with _stopped_by_signals(service), watching:
             address = service.start(_arguments(choice, place, where, arguments), place.app, place.variables)
             if not address:
                 return
             told.ready(_ready(choice, address, where, reload))
-            with _watching(choice, unwatched, reloads) if reload else nullcontext():
-                service.wait()
+            reloads.serving.set()
+            service.wait()
 
 
 class _Reloads:
@@ -110,8 +112,11 @@ class _Reloads:
         self._lock = threading.Lock()
         self._settled = threading.Event()
         self._cause = ""
+        self.serving = threading.Event()
+        """Set when there is something to reload; changes wait for it."""
 
     def changed(self, what: str) -> None:
+        self.serving.wait()
         with self._lock:
             self._cause = f"{what} changed"
             self._settled.clear()

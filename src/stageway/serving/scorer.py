@@ -149,7 +149,9 @@ def log_traceback(error: BaseException) -> None:
     inner: Optional[TracebackType] = error.__traceback__
     while inner is not None and inner.tb_frame.f_globals.get("__name__", "").startswith(OURS):
         inner = inner.tb_next
-    logs.log_traceback(error, inner or error.__traceback__)
+    # A script that is not Python has no frames: the error itself says the line.
+    whole = None if isinstance(error, SyntaxError) else error.__traceback__
+    logs.log_traceback(error, inner or whole)
 
 
 def said(error: BaseException) -> str:
