@@ -240,5 +240,15 @@ def test_a_terminal_that_goes_away_ends_the_service_and_a_signal_on_it_reloads(
         until(lambda: "reloaded, 1 worker" in log.read_text())
     finally:
         os.close(terminal)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+    ended = [0, 0]
+
+    def gone() -> bool:
+        ended[:] = os.waitpid(pid, os.WNOHANG)
+        return ended[0] == pid
+
+    try:
+        until(gone)
+    finally:
+        if not ended[0]:
+            os.kill(pid, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(ended[1]) == 0

@@ -26,7 +26,7 @@ numbers = st.one_of(
 def test_rows_are_what_json_says_bit_for_bit(way: Any, data: list[list[float]], method: str) -> None:
     found = way(json.dumps({"data": data, "method": method}).encode(), 3)
     if found is None:
-        assert "[" in method or any("\ud800" <= letter <= "\udfff" for letter in method)
+        assert "[" in method or '"' in method or any("\ud800" <= letter <= "\udfff" for letter in method)
         return
     expected = np.array([[float(value) for value in row] for row in data])
     assert found[0].dtype == np.float64
