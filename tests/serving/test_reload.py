@@ -233,6 +233,8 @@ def test_a_terminal_that_goes_away_ends_the_service_and_a_signal_on_it_reloads(
             os.chdir(tmp_path)
             os.dup2(out.fileno(), 1)
             os.dup2(out.fileno(), 2)
+            # These tests may run below nohup, which would make the service outlive its terminal.
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
             os.execve(given[0], given, environment)
     try:
         until(lambda: " ready on " in log.read_text())

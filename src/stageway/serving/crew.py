@@ -29,7 +29,6 @@ from stageway.serving.settings import Settings
 from stageway.serving.terminal import Terminal
 
 SECOND = 1.0
-DOUBT = 5.0
 LISTEN_SECONDS = 10.0
 QUICK = 10.0
 """A worker that ends within so many seconds is started again after a pause."""
@@ -116,8 +115,6 @@ class Crew:
         self._watch = tls.Watch(settings.tls_certificate, settings.tls_key)
         self._next_look = 0.0
         self._terminal = terminal
-        self._in_doubt = 0.0
-        """Until when a SIGHUP may turn out to be the terminal's end: it comes a moment before the terminal is gone."""
         self._wake, self._waker = os.pipe()
         self.failure = ""
 
@@ -139,7 +136,6 @@ class Crew:
     def _signalled(self, number: int, frame: Any) -> None:
         if number == signal.SIGHUP and not self._terminal.hung_up():
             self._reload = True
-            self._in_doubt = time.monotonic() + DOUBT
         else:
             self._stopping = True
         try:
@@ -170,8 +166,6 @@ class Crew:
             if ended:
                 self._members.remove(member)
                 self._ended(member, member.close())
-        if time.monotonic() < self._in_doubt and self._terminal.hung_up():
-            self._stopping = True
         if self._stopping:
             self._stop()
         else:
