@@ -184,11 +184,12 @@ class Client(threading.Thread):
 
 
 @contextlib.contextmanager
-def served(name: str, workers: int) -> Iterator[Service]:
+def served(name: str, workers: int, collect: bool) -> Iterator[Service]:
     """Start the service called *name*, ``script`` or ``model``, in a folder of its own."""
     folder = Path(tempfile.mkdtemp(prefix="soak"))
     given = ["--workers", str(workers), "--max-body", str(MAX_BODY), "--telemetry"]
-    given += ["--collect", str(folder / "collected"), "--collect-keep", str(20_000_000)]
+    if collect:
+        given += ["--collect", str(folder / "collected"), "--collect-keep", str(20_000_000)]
     if name == "script":
         (folder / "score.py").write_text(SCRIPT)
         given += ["--entry-script", "score.py"]
@@ -253,9 +254,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--requests", type=int, default=0, help="stop after so many for each service instead")
     parser.add_argument("--workers", type=int, default=2)
+    no_collect = "collect nothing: what writes Parquet is loaded with the first file, which may be late in a short run"
+    parser.add_argument("--no-collect", action="store_true", help=no_collect)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    with served("script", given.workers) as script, served("model", given.workers) as model:
+    how = given.workers, not given.no_collect
+    with served("script", *how) as script, served("model", *how) as model:
         services, end = [script, model], time.monotonic() + given.seconds
 
         def go_on() -> bool:
