@@ -117,8 +117,10 @@ def guarded(start: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, 
 
 def sent(page: Any) -> str:
     """Press Send, and return the status that the page shows of the reply."""
-    with page.expect_response("**/score"):
+    with page.expect_response("**/score") as reply:
         page.get_by_role("button", name="Send", exact=True).click()
+    shown = "status => document.getElementById('status').textContent.startsWith(status)"
+    page.wait_for_function(shown, arg=str(reply.value.status))
     page.wait_for_function("!document.getElementById('send').disabled")
     return str(page.locator("#status").inner_text())
 
@@ -150,11 +152,11 @@ def test_what_is_typed_is_sent_by_key_too_and_sample_brings_the_sample_back(serv
 def test_a_body_that_is_no_json_is_said_and_so_is_the_refusal_of_the_service(service: Any, visit: Any) -> None:
     page = visit(service)
     page.locator("#body").fill('{"data": [[1, 2]')
-    assert page.locator("#hint").inner_text().startswith("Not JSON: ")
+    page.locator("#hint", has_text="Not JSON: ").wait_for()
     assert page.locator("#body").get_attribute("aria-invalid") == "true"
     assert sent(page) == "400 Bad Request"
     page.locator("#body").fill('{"data": [[1, 2]]}')
-    assert page.locator("#hint").inner_text() == "Ctrl + Enter sends."
+    page.locator("#hint", has_text="Ctrl + Enter sends.").wait_for()
     assert sent(page) == "200 OK"
 
 
