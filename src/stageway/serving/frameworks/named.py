@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Iterable, Mapping, Optional, Sequence
 
 from stageway.contract import Contract, Schema
+from stageway.serving import joining
 from stageway.serving import tensors as arrays
 from stageway.serving.replies import BadRequestError, Reply
 from stageway.serving.scorer import ScoringError, Signature, Tensor, Work, log_traceback, said
@@ -62,18 +63,10 @@ class Named:
             raise ScoringError(said(error)) from error
 
     def join(self, parts: "list[Any]") -> Any:
-        import numpy as np
-
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return joining.join(parts)
 
     def split(self, result: Any, rows: "list[int]") -> "list[Any]":
-        if any(_length(value) != sum(rows) for value in result.values()):
-            raise ValueError("the model did not return one result for each row")
-        found, at = [], 0
-        for count in rows:
-            found.append({name: value[at : at + count] for name, value in result.items()})
-            at += count
-        return found
+        return joining.split(result, rows)
 
     def chosen(self, names: Any) -> "list[str]":
         """Return the outputs that a request asks for; none named are all."""
@@ -177,10 +170,3 @@ def _nested(one: Tensor) -> Schema:
         if length >= 0:
             schema.update(minItems=length, maxItems=length)
     return schema
-
-
-def _length(value: Any) -> int:
-    shape = getattr(value, "shape", None)
-    if shape is None:
-        return len(value) if isinstance(value, list) else -1
-    return int(shape[0]) if shape else -1

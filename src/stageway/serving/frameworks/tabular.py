@@ -6,7 +6,7 @@ import warnings
 from typing import Any, Mapping, Optional, Sequence
 
 from stageway.contract import Contract, Schema
-from stageway.serving import replies
+from stageway.serving import joining, replies
 from stageway.serving import rows as quick
 from stageway.serving import tensors as arrays
 from stageway.serving.frameworks.columns import Column
@@ -131,23 +131,10 @@ class Tabular:
         return result.toarray() if hasattr(result, "toarray") else result
 
     def join(self, parts: "list[Any]") -> Any:
-        rows = [part[1] for part in parts]
-        if hasattr(rows[0], "columns"):
-            import pandas as pd
-
-            return parts[0][0], pd.concat(rows, ignore_index=True)
-        import numpy as np
-
-        return parts[0][0], np.concatenate(rows)
+        return parts[0][0], joining.join([rows for _, rows in parts])
 
     def split(self, result: Any, rows: "list[int]") -> "list[Any]":
-        if getattr(result, "shape", (None,))[0] != sum(rows):
-            raise ValueError("the model did not return one result for each row")
-        found, at = [], 0
-        for count in rows:
-            found.append(result[at : at + count])
-            at += count
-        return found
+        return joining.split(result, rows)
 
     def _work(self, method: str, rows: Any, name: str = "") -> Work:
         def write(result: Any) -> Reply:

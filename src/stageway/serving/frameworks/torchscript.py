@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 from stageway.contract import Contract, Schema
-from stageway.serving import replies
+from stageway.serving import joining, replies
 from stageway.serving import tensors as arrays
 from stageway.serving.frameworks import files
 from stageway.serving.frameworks.named import fitting, listed
@@ -73,18 +73,10 @@ class TorchScript(Alone):
             raise ScoringError(said(error)) from error
 
     def join(self, parts: "list[Any]") -> Any:
-        import numpy as np
-
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return joining.join(parts)
 
     def split(self, result: Any, rows: "list[int]") -> "list[Any]":
-        if any(not value.ndim or value.shape[0] != sum(rows) for value in result.values()):
-            raise ValueError("the model did not return one result for each row")
-        found, at = [], 0
-        for count in rows:
-            found.append({name: value[at : at + count] for name, value in result.items()})
-            at += count
-        return found
+        return joining.split(result, rows)
 
     def _work(self, given: "dict[str, Any]") -> Work:
         for name in given:
